@@ -1,8 +1,8 @@
 """KS2: how far apart two probability maps are, from 0 (identical) to 1 (they share nothing).
 
 The statistic of the two-dimensional Kolmogorov–Smirnov test of Fasano & Franceschini (1987), as DeepMEND (section
-III-B) uses it: the largest |P(Q) − R(Q)| over the quadrants Q in all four orientations at every cell. Whether a quadrant
-holds its own cell does not matter: the quadrants of all cells are the same sets of cells either way.
+III-B) uses it: the largest |P(Q) − R(Q)| over the quadrants Q in all four orientations at every cell. Whether a
+quadrant holds its own cell does not matter: the quadrants of all cells are the same sets of cells either way.
 """
 
 from __future__ import annotations
