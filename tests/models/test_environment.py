@@ -1,4 +1,4 @@
-"""Device choice and the environment report, with torch missing, broken, built for the CPU, and built for CUDA, all simulated."""
+"""Device choice and the environment report, with torch missing, broken, for the CPU and for CUDA, all simulated."""
 
 import importlib.metadata
 import platform
@@ -14,8 +14,8 @@ from telcoloc.models.environment import CudaState, collect, cuda_state, resolve_
 from telcoloc.models.errors import DeviceError, InputError
 
 DRIVER_TEXTS = {
-    "535.129.03": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023\nGCC version: 12",
-    "550.54.15": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs-builder@U16)\n",
+    "535.129.03": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023\nGCC",
+    "550.54.15": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs)\n",
 }
 
 
@@ -56,7 +56,7 @@ class FakeCuda:
         self.emptied = True
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def driver(monkeypatch, tmp_path):
     """Pretend which NVIDIA driver the kernel reports; none at first."""
     file = tmp_path / "nvidia_version"
@@ -66,7 +66,7 @@ def driver(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def fake_torch(monkeypatch, driver):
+def fake_torch(monkeypatch):
     """Put a small torch in place of the real one."""
 
     def put(version="2.5.1+cu124", cuda="12.4", hip=None, gpu=None, total=4096.0, error=None):
@@ -76,7 +76,7 @@ def fake_torch(monkeypatch, driver):
         torch.cuda = gpu or FakeCuda()
 
         def ones(shape, device):
-            assert device == "cuda"
+            assert (shape, device) == ((16, 16), "cuda")
             if error:
                 raise error
             return FakeTensor(total)
@@ -89,7 +89,7 @@ def fake_torch(monkeypatch, driver):
 
 
 @pytest.fixture
-def torch_that_raises(monkeypatch, tmp_path, driver):
+def torch_that_raises(monkeypatch, tmp_path):
     """Put a torch in front whose import runs the given line."""
 
     def put(line):
@@ -110,7 +110,7 @@ def unavailable(state):
 # Which sentence for which state
 
 
-def test_torch_is_not_installed(monkeypatch, driver):
+def test_torch_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     state = cuda_state()
     assert state.reason == "The CPU is used because torch is not installed in this Python."
@@ -244,10 +244,8 @@ def test_rocm_counts_as_a_gpu(fake_torch):
 
 def test_auto_takes_the_gpu_where_it_works(fake_torch):
     fake_torch()
-    assert resolve_device("auto") == (
-        "cuda",
-        "The GPU NVIDIA H200 is used (CUDA 12.4; memory: 140000 of 143000 MiB free).",
-    )
+    reason = "The GPU NVIDIA H200 is used (CUDA 12.4; memory: 140000 of 143000 MiB free)."
+    assert resolve_device("auto") == ("cuda", reason)
     assert resolve_device("cuda") == resolve_device("auto")
 
 
@@ -262,13 +260,14 @@ def test_cpu_does_not_look_at_torch(torch_that_raises):
     assert resolve_device("cpu") == ("cpu", "The CPU is used because the device cpu was asked for.")
 
 
-def test_cuda_without_a_gpu_is_an_error(monkeypatch, driver):
+def test_cuda_without_a_gpu_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(DeviceError) as caught:
         resolve_device("cuda")
+    advice = "To use an NVIDIA GPU, install torch built for CUDA into the Python of QGIS and restart QGIS."
     assert str(caught.value) == (
-        "The device cuda cannot be used because torch is not installed in this Python. To use an NVIDIA GPU, install torch"
-        " built for CUDA into the Python of QGIS and restart QGIS. Or choose the device auto or cpu."
+        "The device cuda cannot be used because torch is not installed in this Python."
+        f" {advice} Or choose the device auto or cpu."
     )
 
 
@@ -301,7 +300,7 @@ def test_report_of_a_machine_with_a_gpu(fake_torch, driver):
     assert report.next_steps == ("Nothing is missing for the methods that run on the CPU.",)
 
 
-def test_report_without_torch_is_good_news(monkeypatch, driver):
+def test_report_without_torch_is_good_news(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     report = collect()
     assert versions(report)["torch"] == "not installed"
@@ -322,7 +321,7 @@ def test_report_names_what_is_missing(fake_torch, monkeypatch):
     )
 
 
-def test_version_of_a_package_that_hides_it(monkeypatch, driver, fake_torch):
+def test_version_of_a_package_that_hides_it(monkeypatch, fake_torch):
     fake_torch(version=None)
     monkeypatch.setitem(sys.modules, "sklearn", types.ModuleType("sklearn"))  # no __version__ and no __spec__
     monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
@@ -336,7 +335,7 @@ def test_version_of_a_package_that_hides_it(monkeypatch, driver, fake_torch):
 
 
 def test_report_never_raises(torch_that_raises, monkeypatch, tmp_path):
-    def refuse(*arguments):
+    def refuse(*_):
         raise OSError
 
     torch_that_raises("raise ValueError('é <b>')")
@@ -353,7 +352,7 @@ def test_report_never_raises(torch_that_raises, monkeypatch, tmp_path):
     assert "torch cannot be loaded (é &lt;b&gt;)" in report.as_html()
 
 
-def test_memory_without_proc(monkeypatch, tmp_path, driver):
+def test_memory_without_proc(monkeypatch, tmp_path):
     monkeypatch.setattr(environment, "_MEMORY_FILE", tmp_path / "none")
     monkeypatch.setattr(environment.os, "sysconf", {"SC_PHYS_PAGES": 2**20, "SC_PAGE_SIZE": 4096}.__getitem__)
     report = collect()
@@ -361,7 +360,7 @@ def test_memory_without_proc(monkeypatch, tmp_path, driver):
     assert dict(report.rows())["Memory"] == "4096 MiB"
 
 
-def test_memory_from_proc(monkeypatch, tmp_path, driver):
+def test_memory_from_proc(monkeypatch, tmp_path):
     file = tmp_path / "meminfo"
     file.write_text("MemTotal:       24105984 kB\nMemFree:  1 kB\nMemAvailable:   20480000 kB\n")
     monkeypatch.setattr(environment, "_MEMORY_FILE", file)
@@ -402,7 +401,7 @@ class Balanced(HTMLParser):
         super().__init__()
         self.open, self.text = [], ""
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, _attrs):
         if tag != "meta":
             self.open.append(tag)
 
