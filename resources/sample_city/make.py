@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""Make the sample city Portmare: `/usr/bin/python3 resources/sample_city/make.py`.
+
+Every layer is one function below, and each draws from a random generator of its own,
+so adding a layer changes no other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("PROJ_DATA", "/usr/share/proj")  # a venv over system packages does not find it
+
+from portmare.buildings import Building, make_buildings
+from portmare.geopackage import Layer, write
+from portmare.sites import HOURS, Cell, Site, make_cells, make_sites
+from portmare.streets import SPEED, Street, make_streets
+from portmare.terrain import Terrain, make_terrain, populate
+from shapely.geometry import Point
+
+SEED = 2024
+OUT = Path(__file__).with_name("sample_city.gpkg")
+
+
+@dataclass(frozen=True)
+class City:
+    """Everything the layers are made from."""
+
+    seed: int
+    terrain: Terrain
+    streets: list[Street]
+    sites: list[Site]
+    cells: list[Cell]
+    buildings: list[Building]
+
+
+def make_city(seed: int) -> City:
+    """Make the city: what comes later builds on what came before."""
+    terrain = make_terrain(seed)
+    streets = make_streets(terrain, seed)
+    sites = make_sites(terrain, streets, seed)
+    return City(seed, terrain, streets, sites, make_cells(sites, seed), make_buildings(terrain, streets, seed))
+
+
+def base_stations(city: City) -> Layer:
+    """One point per site, with its traffic by hour."""
+    fields = {
+        "bs_id": str,
+        "name": str,
+        "urbanisation": str,
+        "height_m": float,
+        "sectors": int,
+        "eirp_dbm": float,
+        "freq_mhz": int,
+        **dict.fromkeys(HOURS, float),
+    }
+    rows = (
+        (Point(s.point), (s.bs_id, s.name, s.urbanisation, s.height_m, s.sectors, s.eirp_dbm, s.freq_mhz, *s.traffic))
+        for s in city.sites
+    )
+    return Layer(
+        "base_stations",
+        "Sites; h00 to h23 are the traffic volume of each hour of a working day [MB]",
+        "Point",
+        fields,
+        rows,
+    )
+
+
+def cells(city: City) -> Layer:
+    """One point per sector, at its site's coordinates."""
+    fields = {
+        "cell_id": str,
+        "bs_id": str,
+        "azimuth_deg": int,
+        "tilt_deg": int,
+        "height_m": float,
+        "freq_mhz": int,
+        "eirp_dbm": float,
+        "beamwidth_deg": int,
+    }
+    rows = (
+        (
+            Point(c.site.point),
+            (
+                c.cell_id,
+                c.site.bs_id,
+                c.azimuth_deg,
+                c.tilt_deg,
+                c.site.height_m,
+                c.site.freq_mhz,
+                c.site.eirp_dbm,
+                c.beamwidth_deg,
+            ),
+        )
+        for c in city.cells
+    )
+    return Layer(
+        "cells",
+        "Sectors at their sites; azimuth clockwise from north, beamwidth 360 is an omni antenna",
+        "Point",
+        fields,
+        rows,
+    )
+
+
+def boundary(city: City) -> Layer:
+    """Return the municipality's land."""
+    rows = [(city.terrain.land, ("Portmare",))]
+    return Layer(
+        "boundary",
+        "The municipality's dry land: two banks and an island; the lake is a hole",
+        "MultiPolygon",
+        {"name": str},
+        rows,
+    )
+
+
+def water(city: City) -> Layer:
+    """Sea, river and lake inside the map frame."""
+    t = city.terrain
+    rows = [(t.sea, ("sea", "Portmare Bay")), (t.river, ("river", "River Weir")), (t.lake, ("lake", "Heron Mere"))]
+    return Layer("water", "Sea, river and lake inside the map frame", "MultiPolygon", {"kind": str, "name": str}, rows)
+
+
+def zones(city: City) -> Layer:
+    """Return the districts, which tile the boundary."""
+    people = populate(city.terrain, city.seed)
+    rows = [(shape, (f"Z{k:02d}", name, n)) for k, ((name, shape), n) in enumerate(zip(city.terrain.zones, people), 1)]
+    return Layer(
+        "zones",
+        "Districts with their residents; together they are exactly the boundary",
+        "MultiPolygon",
+        {"zone_id": str, "name": str, "population": int},
+        rows,
+    )
+
+
+def streets(city: City) -> Layer:
+    """Return the street network, split at junctions."""
+    fields = {"class": str, "name": str, "oneway": int, "speed_kmh": int, "bridge": int}
+    rows = ((s.line, (s.kind, s.name, s.oneway, SPEED[s.kind], s.bridge)) for s in city.streets)
+    return Layer(
+        "streets",
+        "Street graph: lines meet only at their ends; oneway 1 runs in the line's direction",
+        "LineString",
+        fields,
+        rows,
+    )
+
+
+def buildings(city: City) -> Layer:
+    """Footprints."""
+    fields = {"height_m": float, "levels": int, "use": str, "name": str}
+    rows = ((b.shape, (b.height_m, b.levels, b.use, b.name)) for b in city.buildings)
+    return Layer(
+        "buildings", "Footprints of the centre and some suburbs; landmarks have a name", "Polygon", fields, rows
+    )
+
+
+LAYERS = [base_stations, cells, boundary, water, zones, streets, buildings]
+
+
+def main(seed: int = SEED, out: Path = OUT) -> City:
+    """Make the city and write it.
+
+    Parameters
+    ----------
+    seed : int
+        The same seed gives the same city.
+    out : Path
+        The GeoPackage; replaced if it exists.
+
+    Returns
+    -------
+    City
+    """
+    city = make_city(seed)
+    write([layer(city) for layer in LAYERS], Path(out))
+    return city
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--out", type=Path, default=OUT)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments = _arguments()
+    main(arguments.seed, arguments.out)

@@ -1,0 +1,232 @@
+import hashlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from shapely import wkb
+from shapely.ops import unary_union
+from shapely.prepared import prep
+
+HERE = Path(__file__).resolve().parents[2] / "resources" / "sample_city"
+GPKG = HERE / "sample_city.gpkg"
+LAYERS = ["base_stations", "cells", "boundary", "water", "zones", "streets", "buildings"]
+
+
+def read(path, layer):
+    """Rows as dicts, geometries as shapely; sqlite alone, so that nothing can write to the file."""
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        rows = [dict(row) for row in db.execute(f'SELECT * FROM "{layer}" ORDER BY fid')]  # noqa: S608 - our own names
+    for row in rows:
+        blob = row.pop("geom")
+        header = 8 + {0: 0, 1: 32, 2: 48, 3: 48, 4: 64}[blob[3] >> 1 & 7]
+        row["wkb"] = blob[header:]
+        row["geom"] = wkb.loads(row["wkb"])
+    return rows
+
+
+@pytest.fixture(scope="module")
+def city():
+    return {layer: read(GPKG, layer) for layer in LAYERS}
+
+
+@pytest.fixture(scope="module")
+def water(city):
+    return unary_union([row["geom"] for row in city["water"]])
+
+
+def xy(rows):
+    return np.array([row["geom"].coords[0] for row in rows])
+
+
+def test_the_same_seed_gives_the_committed_city(city, tmp_path):
+    again = tmp_path / "again.gpkg"
+    subprocess.run([sys.executable, HERE / "make.py", "--out", again], check=True)
+    for layer in LAYERS:
+        new = read(again, layer)
+        assert len(new) == len(city[layer])
+        for a, b in zip(new, city[layer]):
+            assert {k: v for k, v in a.items() if k != "geom"} == {k: v for k, v in b.items() if k != "geom"}
+
+
+def test_the_file_is_small_and_alone():
+    assert GPKG.stat().st_size < 3e6
+    assert not list(HERE.glob("*-wal")) + list(HERE.glob("*-shm"))
+    with closing(sqlite3.connect(f"file:{GPKG}?immutable=1", uri=True)) as db:
+        assert GPKG.read_bytes()[18:20] == b"\x01\x01"  # rollback journal, not WAL
+        described = db.execute("SELECT table_name, description, srs_id FROM gpkg_contents").fetchall()
+    assert sorted(name for name, *_ in described) == sorted(LAYERS)
+    assert all(text and srs == 32628 for _, text, srs in described)
+
+
+def test_coordinates_are_rounded_to_a_decimetre(city):
+    for layer in ("streets", "zones", "buildings"):
+        for row in city[layer][:200]:
+            ring = getattr(row["geom"], "geoms", [row["geom"]])[0]
+            p = np.array(ring.exterior.coords if hasattr(ring, "exterior") else ring.coords)
+            assert np.abs(p * 10 - np.round(p * 10)).max() < 1e-4
+
+
+def test_zones_tile_the_boundary(city):
+    zones = [row["geom"] for row in city["zones"]]
+    (boundary,) = [row["geom"] for row in city["boundary"]]
+    assert 25 <= len(zones) <= 40
+    assert boundary.is_valid
+    assert all(zone.is_valid for zone in zones)
+    assert abs(sum(z.area for z in zones) - boundary.area) < 1e-6 * boundary.area
+    assert unary_union(zones).symmetric_difference(boundary).area < 1e-6 * boundary.area
+    for k, a in enumerate(zones):
+        assert all(a.intersection(b).area < 1e-3 for b in zones[:k] if a.intersects(b))
+    assert all(row["population"] > 0 for row in city["zones"])
+    assert len({row["name"] for row in city["zones"]}) == len(zones)
+
+
+def test_water_and_land_exclude_each_other(city, water):
+    land = city["boundary"][0]["geom"]
+    assert {row["kind"] for row in city["water"]} == {"sea", "river", "lake"}
+    assert land.intersection(water).area < 1e-7 * land.area  # both are rounded to 0.1 m
+    lake = next(row["geom"] for row in city["water"] if row["kind"] == "lake")
+    assert any(len(part.interiors) for part in land.geoms)
+    assert not land.contains(lake.representative_point())
+
+
+def test_base_stations_stand_apart_on_dry_land(city, water):
+    points = xy(city["base_stations"])
+    assert 90 <= len(points) <= 120
+    assert len({tuple(p) for p in points}) == len(points)
+    land = prep(city["boundary"][0]["geom"])
+    for row in city["base_stations"]:
+        assert land.contains(row["geom"])
+        assert row["geom"].distance(water) > 5
+
+
+def test_spacing_grows_from_urban_to_rural(city):
+    nearest = cKDTree(xy(city["base_stations"])).query(xy(city["base_stations"]), k=2)[0][:, 1]
+    kind = np.array([row["urbanisation"] for row in city["base_stations"]])
+    median = {k: np.median(nearest[kind == k]) for k in ("urban", "suburban", "rural")}
+    assert 350 <= median["urban"] <= 500
+    assert 1000 <= median["suburban"] <= 1500
+    assert 2500 <= median["rural"] <= 4000
+    assert np.std(nearest[kind == "urban"]) > 20  # no lattice
+
+
+def test_ids_are_unique(city):
+    for layer, field in (("base_stations", "bs_id"), ("cells", "cell_id"), ("zones", "zone_id")):
+        ids = [row[field] for row in city[layer]]
+        assert len(set(ids)) == len(ids)
+
+
+def test_cells_belong_to_their_sites(city):
+    sites = {row["bs_id"]: row for row in city["base_stations"]}
+    by_site = {}
+    for cell in city["cells"]:
+        by_site.setdefault(cell["bs_id"], []).append(cell)
+    assert set(by_site) == set(sites)
+    for bs_id, cells in by_site.items():
+        site = sites[bs_id]
+        assert len(cells) == site["sectors"]
+        assert [c["cell_id"] for c in cells] == [f"{bs_id}_{k + 1}" for k in range(len(cells))]
+        assert len({c["azimuth_deg"] for c in cells}) == len(cells)
+        for c in cells:
+            assert c["wkb"] == site["wkb"]
+            assert 0 <= c["azimuth_deg"] < 360
+            assert (c["height_m"], c["freq_mhz"], c["eirp_dbm"]) == (
+                site["height_m"],
+                site["freq_mhz"],
+                site["eirp_dbm"],
+            )
+
+
+def test_days_look_like_days(city):
+    curve = np.array([[row[f"h{h:02d}"] for h in range(24)] for row in city["base_stations"]])
+    kind = np.array([row["urbanisation"] for row in city["base_stations"]])
+    assert (curve > 0).all()
+    assert (curve[:, 2:6].mean(1) < 0.5 * curve.mean(1)).all()
+    peak = curve.argmax(1)
+    assert ((peak >= 11) & (peak <= 14)).sum() >= 5  # offices
+    assert ((peak >= 19) & (peak <= 22)).sum() >= 30  # homes
+    total = curve.sum(1)
+    assert np.median(total[kind == "urban"]) > np.median(total[kind == "suburban"]) > np.median(total[kind == "rural"])
+
+
+def test_every_junction_can_be_reached_from_every_other(city):
+    number, rows, cols = {}, [], []
+    for street in city["streets"]:
+        ends = [tuple(np.round(street["geom"].coords[k], 1)) for k in (0, -1)]
+        a, b = (number.setdefault(e, len(number)) for e in ends)
+        rows += [a] if street["oneway"] else [a, b]
+        cols += [b] if street["oneway"] else [b, a]
+    graph = coo_matrix((np.ones(len(rows)), (rows, cols)), shape=(len(number),) * 2)
+    assert connected_components(graph, connection="strong")[0] == 1
+    assert {s["class"] for s in city["streets"]} == {"motorway", "primary", "secondary", "residential"}
+    assert sum(s["bridge"] for s in city["streets"]) >= 4
+
+
+def test_streets_meet_only_at_their_ends(city):
+    ends = [tuple(np.round(s["geom"].coords[k], 1)) for s in city["streets"] for k in (0, -1)]
+    tree, middles = cKDTree(np.array(sorted(set(ends)))), []
+    pieces = unary_union([s["geom"] for s in city["streets"]]).geoms
+    for piece in pieces:  # noding again may split where rounding moved a line by a decimetre, but never elsewhere
+        middles += [tree.query(piece.coords[k])[0] for k in (0, -1)]
+    assert max(middles) < 0.5
+
+
+def test_only_bridges_cross_water(city, water):
+    wet = prep(water.buffer(-1.0))
+    for street in city["streets"]:
+        assert street["bridge"] or not wet.intersects(street["geom"])
+
+
+def test_buildings_stand_on_land_off_the_streets_and_apart(city, water):
+    wet = prep(water)
+    streets = prep(unary_union([s["geom"].buffer(3) for s in city["streets"]]))
+    shapes = [row["geom"] for row in city["buildings"]]
+    centres = np.array([s.centroid.coords[0] for s in shapes])
+    for row in city["buildings"]:
+        assert row["geom"].is_valid
+        assert not wet.intersects(row["geom"])
+        assert not streets.intersects(row["geom"])
+        assert row["height_m"] > 2.5
+        assert row["levels"] >= 1
+        assert (row["use"] == "landmark") == (row["name"] is not None)
+    for a, b in cKDTree(centres).query_pairs(120):
+        assert not shapes[a].intersects(shapes[b])
+    assert max(row["height_m"] for row in city["buildings"]) > 80
+
+
+def test_the_project_is_relative_and_leaves_the_data_alone(tmp_path):
+    with zipfile.ZipFile(HERE / "sample_city.qgz") as archive:
+        text = "".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".qgs"))
+    assert "./sample_city.gpkg|layername=zones" in text
+    for trace in ("/work", "/home", "/root", "file:///"):
+        assert trace not in text
+    for name in LAYERS:
+        assert (HERE / "styles" / f"{name}.qml").stat().st_size > 500
+        assert "/work" not in (HERE / "styles" / f"{name}.qml").read_text()
+    for name in ("sample_city.qgz", "sample_city.gpkg"):
+        shutil.copy(HERE / name, tmp_path / name)
+    before = hashlib.sha256((tmp_path / "sample_city.gpkg").read_bytes()).hexdigest()
+    script = (
+        "import sys; from qgis.core import QgsApplication, QgsProject\n"
+        "app = QgsApplication([], True); app.initQgis(); p = QgsProject.instance(); ok = p.read(sys.argv[1])\n"
+        "layers = p.mapLayers().values()\n"
+        "good = ok and len(layers) == 7 and all(l.isValid() and l.featureCount() > 0 for l in layers)\n"
+        "seen = {l.name() for l in p.layerTreeRoot().checkedLayers()}\n"
+        "good = good and 'Cells' not in seen and len(seen) == 6 and p.crs().authid() == 'EPSG:32628'\n"
+        "p.clear(); app.exitQgis(); print('good' if good else 'bad')\n"
+    )
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", script, tmp_path / "sample_city.qgz"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == "good"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["sample_city.gpkg", "sample_city.qgz"]
+    assert hashlib.sha256((tmp_path / "sample_city.gpkg").read_bytes()).hexdigest() == before
