@@ -1,0 +1,1 @@
+"""One file per toolbox algorithm: parameters in, one engine call, layers out."""

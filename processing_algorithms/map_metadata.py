@@ -1,0 +1,286 @@
+"""`telcoloc:mapmetadata`: KPIs of base stations become density rasters and zone totals."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from qgis.core import (
+    NULL,
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsFeatureRequest,
+    QgsField,
+    QgsFields,
+    QgsProcessing,
+    QgsProcessingFeatureSource,
+    QgsProcessingOutputNumber,
+    QgsProcessingOutputString,
+    QgsProcessingParameterDateTime,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterFeatureSink,
+    QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterField,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
+    QgsWkbTypes,
+)
+from qgis.PyQt.QtCore import QMetaType
+
+from ..models.errors import InputError
+from ..models.geolocation.metadata import spread, times_of_fields
+from ..models.geolocation.result import normalised_rows
+from ..models.geolocation.stack import Stack
+from ..telcoloc_qgis import polygons, rasters, styles
+from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
+from ..telcoloc_qgis.sites import id_text, listed
+
+UNITS = ("per_km2", "per_cell")
+
+
+class MapMetadata(TelcoLocAlgorithm):
+    """See the module's docstring."""
+
+    NAME = "mapmetadata"
+    TITLE = "Map base-station metadata"
+    SUMMARY = "From KPIs per base station to density rasters and zone totals, without losing any."
+    DESCRIPTION = (
+        "Spreads key performance indicators (KPIs) of base stations (BSs), such as traffic or users, over the map: each BS's value is "
+        "distributed to cells by its geolocation probability, and the contributions of all BSs are summed.\n\n"
+        "Totals are conserved: the sum over the raster equals the sum over the BSs found in the stack, to 1e-6. What belongs to no "
+        "band or to a band without mass is reported, never dropped silently. Several rows of one BS (sectors) add up.\n\n"
+        "When all fields are times (h00 … h23, 07:00, 2024-05-01T13:00, traffic_20240501_13), the raster's bands carry these times "
+        "and the Temporal Controller plays them."
+    )
+    EXAMPLE = (
+        "qgis_process run telcoloc:mapmetadata --GEOLOCATION=stack.tif --INPUT=stations.gpkg --ID_FIELD=bs_id --FIELDS=h08 "
+        "--FIELDS=h20 --ZONES=zones.gpkg --OUTPUT=density.tif --ZONE_TOTALS=zone_totals.gpkg"
+    )
+    TAGS = ("telecom", "kpi", "traffic", "density", "population", "spread", "disaggregate", "zones", "temporal", "statistics")
+    ICON = "metadata.svg"
+
+    def define(self) -> None:
+        self.add(
+            QgsProcessingParameterRasterLayer("GEOLOCATION", self.tr("Geolocation stack")),
+            self.tr("Stack made by 'Geolocate base stations': one band per BS, described by its id."),
+        )
+        self.add(
+            QgsProcessingParameterFeatureSource(
+                "INPUT", self.tr("Base stations or KPI table"), [QgsProcessing.SourceType.TypeVector]
+            ),
+            self.tr("Layer or table with the KPIs; rows are matched to bands by their id."),
+        )
+        self.add(
+            QgsProcessingParameterField("ID_FIELD", self.tr("Id field"), parentLayerParameterName="INPUT", optional=True),
+            self.tr("Field with the BS id, as used when the stack was made. Without it the feature id is used."),
+        )
+        self.add(
+            QgsProcessingParameterField(
+                "FIELDS", self.tr("KPI fields"), parentLayerParameterName="INPUT", allowMultiple=True
+            ),
+            self.tr("Numeric fields to map, one band each. Text that reads as a number counts as one."),
+        )
+        self.add(
+            QgsProcessingParameterFeatureSource(
+                "ZONES", self.tr("Zones"), [QgsProcessing.SourceType.TypeVectorPolygon], optional=True
+            ),
+            self.tr("Polygons to sum the KPIs over; a cell on a border counts with the share of it inside."),
+        )
+        self.add(
+            QgsProcessingParameterEnum("UNIT", self.tr("Unit"), list(UNITS), defaultValue=UNITS[0], usesStaticStrings=True),
+            self.tr("per_km2: density, comparable between cell sizes. per_cell: the amount in each cell; cells sum to the total."),
+        )
+        self.add(
+            QgsProcessingParameterDateTime(
+                "DAY", self.tr("Day of hourly fields"), QgsProcessingParameterDateTime.Type.Date, defaultValue="2024-01-01", optional=True
+            ),
+            self.tr("Date that fields named by an hour alone (h00 … h23) belong to."),
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination("OUTPUT", self.tr("Density")),
+            self.tr("GeoTIFF with one band per field, described by the field's name."),
+        )
+        self.add(
+            QgsProcessingParameterFeatureSink(
+                "ZONE_TOTALS", self.tr("Zone totals"), QgsProcessing.SourceType.TypeVectorPolygon, optional=True
+            ),
+            self.tr("The zones with the total of each KPI. Needs ZONES."),
+        )
+        for name, label, text in (
+            ("TOTAL_INPUT", "Total given", "Sum of all KPI values given, over all fields."),
+            ("TOTAL_MAPPED", "Total mapped", "Sum of all KPI values on the raster, over all fields."),
+            ("TOTAL_UNMAPPED", "Total not mapped", "Sum of the values whose BS is not in the stack or has no mass."),
+            ("TOTAL_OUTSIDE_ZONES", "Total outside zones", "Sum of the mapped values that lie in no zone."),
+            ("MATCHED", "Rows matched", "Number of rows matched to a band with mass."),
+            ("UNMATCHED", "Rows not matched", "Number of rows that could not be used or matched."),
+        ):
+            self.add_result(QgsProcessingOutputNumber(name, self.tr(label)), self.tr(text))
+        self.add_result(
+            QgsProcessingOutputString("TIME_RANGE", self.tr("Time range")), self.tr("First and last time of the fields, if they are times.")
+        )
+
+    def run(self, run: Run) -> dict[str, Any]:
+        parameters = run.parameters
+        source = parameters.source("INPUT")
+        fields = parameters.fields("FIELDS", source)
+        if not fields:
+            raise InputError("FIELDS is empty; choose at least one numeric field.")
+        if parameters.wants("ZONE_TOTALS") and not parameters.given("ZONES"):
+            raise InputError("ZONE_TOTALS needs ZONES; choose the polygons to sum over.")
+        stack = rasters.read_stack(
+            *self.raster_sources("GEOLOCATION")[0], run.progress.phase("Reading the geolocation stack", 0.0, 0.4)
+        )
+        kpis = _Kpis(run, source, parameters.field("ID_FIELD", source), fields, stack)
+        per_cell = spread(normalised_rows(stack.maps), kpis.by_bs)
+        times = times_of_fields(fields, _day(run))
+        grid = stack.grid
+        unit = parameters.choice("UNIT")
+        scale = 1e6 / grid.cell_area_m2 if unit == UNITS[0] else 1.0
+        path = run.outputs.file("OUTPUT", ".tif")
+        metadata = {"TELCOLOC_CONTENT": "KPI density", "TELCOLOC_UNIT": unit, "TELCOLOC_STACK": stack.name}
+        if times:
+            metadata["TELCOLOC_TIMES"] = " ".join(begin.isoformat() for begin, _ in times)
+        rasters.write_bands(
+            path,
+            grid,
+            [(values * scale).reshape(grid.shape) for values in per_cell],
+            fields,
+            metadata,
+            nodata=-1.0,
+            threads=run.threads,
+            progress=run.progress.phase("Writing the density", 0.5, 0.7),
+        )
+        limits = styles.class_limits(per_cell[:, per_cell.any(axis=0)][:, ::7] * scale)
+        label = "per km²" if unit == UNITS[0] else "per cell"
+        run.style("OUTPUT", run.outputs.results["OUTPUT"], styles.classes_qml(path, 1, limits, unit=label, times=times))
+        outside = _write_zones(run, stack, per_cell, fields) if parameters.wants("ZONE_TOTALS") else None
+        mapped = float(per_cell.sum())
+        run.info(f"Given {kpis.total_given:,.6g}, mapped {mapped:,.6g}, not mapped {kpis.total_lost:,.6g}.")
+        if times:
+            run.info("The fields are times: play them with the Temporal Controller.")
+        return {
+            "TOTAL_INPUT": kpis.total_given,
+            "TOTAL_MAPPED": mapped,
+            "TOTAL_UNMAPPED": kpis.total_lost,
+            "TOTAL_OUTSIDE_ZONES": outside,
+            "MATCHED": kpis.matched,
+            "UNMATCHED": kpis.unmatched,
+            "TIME_RANGE": f"{min(times)[0].isoformat()}/{max(times)[1].isoformat()}" if times else "",
+        }
+
+
+class _Kpis:
+    """KPI values summed per band of a stack, and what could not be matched."""
+
+    def __init__(
+        self, run: Run, source: QgsProcessingFeatureSource, id_field: str | None, fields: list[str], stack: Stack
+    ) -> None:
+        band = {name: index for index, names in enumerate(stack.members) for name in names}
+        has_mass = np.diff(stack.maps.indptr) > 0
+        self.by_bs = np.zeros((len(stack.ids), len(fields)))
+        self.total_given = self.total_lost = 0.0
+        self.matched = self.unmatched = 0
+        unknown, unusable, without_mass = [], [], []
+        if source.featureCount() == 0:
+            raise InputError(f"INPUT: layer '{source.sourceName()}' has no features (check its filter and selection).")
+        request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
+        request.setSubsetOfAttributes([*fields, *([id_field] if id_field else [])], source.fields())
+        for count, feature in enumerate(source.getFeatures(request)):
+            if count % 1000 == 0:
+                run.progress(0.45)
+            name = id_text(feature[id_field]) if id_field else str(feature.id())
+            values = [_number(feature[field], field, name or f"feature {feature.id()}") for field in fields]
+            missing = [field for field, value in zip(fields, values) if math.isnan(value)]
+            total = float(np.nansum(values))
+            self.total_given += total
+            if missing:
+                unusable.append(f"'{name}': {', '.join(missing[:3])} empty or NaN")
+            if not name or name not in band:
+                unknown.append(f"'{name}'")
+            elif not has_mass[band[name]]:
+                without_mass.append(f"'{name}'")
+            else:
+                self.by_bs[band[name]] += np.nan_to_num(values)
+                self.matched += 1
+                continue
+            self.total_lost += total
+            self.unmatched += 1
+        if not self.matched:
+            shown = f"ids such as {unknown[0]}" if unknown else "bands without mass"
+            raise InputError(
+                f"No row of '{source.sourceName()}' matches a band of stack '{stack.name}' ({shown}; bands such as '{stack.ids[0]}'). "
+                "Choose the ID_FIELD the stack was made with."
+            )
+        if unknown:
+            run.warn(f"{len(unknown):,} rows have no band in the stack and are not mapped: {listed(unknown)}.")
+        if without_mass:
+            run.warn(f"{len(without_mass):,} rows belong to bands without mass and are not mapped: {listed(without_mass)}.")
+        if unusable:
+            run.warn(f"{len(unusable):,} rows hold empty or NaN values, which count as 0: {listed(unusable)}.")
+        left = len(stack.ids) - int((self.by_bs != 0).any(axis=1).sum())
+        if left:
+            run.info(f"{left:,} of {len(stack.ids):,} base stations of the stack have no KPI or only zeros.")
+
+
+def _number(value: object, field: str, row: str) -> float:
+    """A KPI value; NaN for NULL and blanks; text that reads as a number (also with a decimal comma) counts as one."""
+    if value is None or value == NULL or value == "":
+        return math.nan
+    try:
+        number = float(value.replace(",", ".") if isinstance(value, str) else value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Field '{field}' of '{row}' is '{value}', which is not a number. Choose numeric FIELDS.") from error
+    if math.isinf(number):
+        raise InputError(f"Field '{field}' of '{row}' is infinite. Correct it, or choose other FIELDS.")
+    return number
+
+
+def _day(run: Run) -> datetime:
+    value = run.parameters.algorithm.parameterAsDateTime(run.parameters.values, "DAY", run.context)
+    date = value.date()
+    return datetime(date.year(), date.month(), date.day(), tzinfo=timezone.utc) if date.isValid() else datetime(2024, 1, 1, tzinfo=timezone.utc)
+
+
+def _write_zones(run: Run, stack: Stack, per_cell: np.ndarray, kpi_fields: list[str]) -> float:
+    """Write the zones with their totals and return what lies in no zone, summed over all fields."""
+    source = run.parameters.source("ZONES")
+    crs = QgsCoordinateReferenceSystem.fromWkt(stack.grid.crs_wkt)
+    usable, rejected = polygons.polygon_features(source, crs, run.context, "ZONES")
+    if rejected:
+        run.warn(f"ZONES: {len(rejected):,} polygons cannot be used: {listed(rejected)}.")
+    fields = QgsFields(source.fields())
+    names = []
+    for field in kpi_fields:
+        name = field
+        while fields.indexOf(name) >= 0:
+            name = f"{name}_total"
+        fields.append(QgsField(name, QMetaType.Type.Double))
+        names.append(name)
+    progress = run.progress.phase("Summing over zones", 0.7, 1.0)
+    covered = np.zeros(stack.grid.size)
+    rows, without_cells = [], []
+    for index, (zone, geometry) in enumerate(usable):
+        progress(index / len(usable))
+        cells, share = polygons.shares_of_cells(geometry, stack.grid)
+        if not len(cells):
+            without_cells.append(f"feature {zone.id()}")
+        covered[cells] += share
+        totals = (per_cell[:, cells] * share).sum(axis=1)
+        geometry.convertToMultiType()
+        feature = QgsFeature(fields)
+        feature.setGeometry(geometry)
+        feature.setAttributes([*zone.attributes(), *totals.tolist()])
+        rows.append(feature)
+    if without_cells:
+        run.warn(f"{len(without_cells):,} zones lie outside the raster or are smaller than its cells; their totals are 0: {listed(without_cells)}.")
+    if (covered > 1 + 1e-9).any():
+        run.warn("Zones overlap: what lies in several of them counts in each.")
+    layer = run.outputs.table("ZONE_TOTALS", fields, rows, QgsWkbTypes.Type.MultiPolygon, crs, progress, len(rows))
+    sums = np.array([[row[name] for name in names] for row in rows])
+    run.style("ZONE_TOTALS", layer, styles.zones_qml(names[0], sums[:, 0]))
+    outside = float((per_cell * np.maximum(1 - covered, 0)).sum())
+    run.info(f"{outside:,.6g} of the mapped total lies in no zone.")
+    return outside

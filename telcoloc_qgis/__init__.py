@@ -1,0 +1,1 @@
+"""What only QGIS needs: plugin, provider, base algorithm, layers ⇄ arrays, progress bridge, styles."""

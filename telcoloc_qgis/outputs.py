@@ -1,0 +1,177 @@
+"""Outputs that appear complete or not at all.
+
+Files are written beside their destination under another name and moved into place together at the very end. Vector sinks, which
+QGIS opens at the destination itself, are filled last; an older file there is set aside first and comes back on failure.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Iterable
+
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsFeatureSink,
+    QgsFields,
+    QgsProcessingException,
+    QgsVectorLayer,
+    QgsWkbTypes,
+)
+
+from ..models.errors import OutputError
+from ..models.progress import Progress, no_progress
+from .parameters import Parameters
+
+_SIDECARS = ("", ".aux.xml")
+
+
+class Outputs:
+    """The outputs of one run: `file` and `table` to make them, `commit` to publish, `discard` to leave no trace."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.results: dict[str, Any] = {}
+        self._parts: list[tuple[Path, Path]] = []
+        self._new: list[Path] = []
+        self._set_aside: list[tuple[Path, Path]] = []
+
+    def file(self, name: str, suffix: str) -> Path:
+        """Return the path to write a raster or file output to; `commit` moves it (and its .aux.xml) to its destination.
+
+        Raises
+        ------
+        OutputError
+            When the folder cannot be made or written.
+        """
+        algorithm, values, context = self.parameters.algorithm, self.parameters.values, self.parameters.context
+        if suffix == ".tif":
+            text = algorithm.parameterAsOutputLayer(values, name, context)
+        else:
+            text = algorithm.parameterAsFileOutput(values, name, context)
+        destination = Path(text)
+        if destination.suffix.lower() not in (suffix, ".tiff" if suffix == ".tif" else suffix):
+            raise OutputError(f"{name} '{destination.name}' must end in {suffix}.")
+        part = destination.with_name(f".{destination.stem}.part{os.getpid()}{suffix}")
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            part.touch()
+            if destination.is_dir():
+                raise IsADirectoryError("it is a folder")
+        except OSError as error:
+            raise OutputError(f"{name} cannot be written to '{destination}': {error.strerror or error}.") from error
+        self._parts.append((part, destination))
+        self.results[name] = str(destination)
+        return part
+
+    def companion(self, name: str, suffix: str) -> Path:
+        """Return the path for a file that goes with output `name`, such as its .qml style."""
+        destination = Path(self.results[name])
+        part = destination.with_name(f".{destination.stem}.part{os.getpid()}{suffix}")
+        self._parts.append((part, destination.with_suffix(suffix)))
+        return part
+
+    def table(
+        self,
+        name: str,
+        fields: QgsFields,
+        features: Iterable[QgsFeature],
+        geometry: QgsWkbTypes.Type = QgsWkbTypes.Type.NoGeometry,
+        crs: QgsCoordinateReferenceSystem | None = None,
+        progress: Progress = no_progress,
+        count: int = 1,
+    ) -> str:
+        """Write a vector output and return its layer id or path; call it after everything that can fail for other reasons."""
+        destination = self._plain_file(name)
+        if destination is not None:
+            self._prepare_folder(name, destination)
+        algorithm, values, context = self.parameters.algorithm, self.parameters.values, self.parameters.context
+        try:
+            sink, target = algorithm.parameterAsSink(
+                values, name, context, fields, geometry, crs or QgsCoordinateReferenceSystem()
+            )
+        except QgsProcessingException as error:
+            raise OutputError(f"{name} cannot be written: {error}") from error
+        if sink is None:
+            raise OutputError(algorithm.invalidSinkError(values, name))
+        written = 0
+        try:
+            for feature in features:
+                if not sink.addFeature(feature, QgsFeatureSink.Flag.FastInsert):
+                    raise OutputError(f"{name} could not be written to the end: {sink.lastError()}.")
+                written += 1
+                if written % 256 == 0:
+                    progress(written / max(count, 1))
+            if not sink.flushBuffer():
+                raise OutputError(f"{name} could not be written to the end: {sink.lastError()}.")
+        finally:
+            del sink
+        if destination is not None:
+            self._check_written(name, destination, written)
+        self.results[name] = target
+        return target
+
+    def commit(self) -> None:
+        """Move all files into place."""
+        try:
+            for part, destination in self._parts:
+                for sidecar in _SIDECARS:
+                    source, target = Path(f"{part}{sidecar}"), Path(f"{destination}{sidecar}")
+                    if source.exists():
+                        source.replace(target)
+                    elif sidecar:
+                        target.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"'{destination}' cannot be replaced: {error.strerror or error}.") from error
+        for aside, _ in self._set_aside:
+            aside.unlink(missing_ok=True)
+        self._parts.clear()
+        self._set_aside.clear()
+        self._new.clear()
+
+    def discard(self) -> None:
+        """Remove all that was written and bring back what was set aside."""
+        for part, _ in self._parts:
+            for sidecar in _SIDECARS:
+                Path(f"{part}{sidecar}").unlink(missing_ok=True)
+        for path in self._new:
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+        for aside, path in self._set_aside:
+            aside.replace(path)
+
+    def _plain_file(self, name: str) -> Path | None:
+        """The file a sink will write, None for memory layers and database tables."""
+        value = self.parameters.values.get(name)
+        value = getattr(value, "sink", value)
+        if hasattr(value, "staticValue"):
+            value = value.staticValue()
+        text = str(value or "")
+        if not text or text.startswith(("memory:", "TEMPORARY_OUTPUT", "ogr:", "postgis:", "postgres:")):
+            return None
+        path = Path(text)
+        return path if path.suffix else None
+
+    def _prepare_folder(self, name: str, destination: Path) -> None:
+        aside = destination.with_name(f".{destination.stem}.aside{os.getpid()}{destination.suffix}")
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            if destination.exists():
+                destination.replace(aside)
+                self._set_aside.append((aside, destination))
+            else:
+                destination.touch()
+                destination.unlink()
+        except OSError as error:
+            raise OutputError(f"{name} cannot be written to '{destination}': {error.strerror or error}.") from error
+        self._new.append(destination)
+
+    def _check_written(self, name: str, destination: Path, written: int) -> None:
+        """Open the written file again: a full disk shows only here with some drivers."""
+        layer = QgsVectorLayer(str(destination), name, "ogr")
+        if not layer.isValid() or layer.featureCount() != written:
+            raise OutputError(
+                f"{name} could not be written to the end at '{destination}'. Is the disk full?"
+            )
+

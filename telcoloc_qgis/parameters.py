@@ -1,0 +1,149 @@
+"""Typed reading of parameters: what was not given is None, what makes no sense is one clear sentence."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import Any, Mapping
+
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingFeatureSource,
+    QgsProcessingParameterDefinition,
+    QgsProcessingUtils,
+    QgsRasterLayer,
+    QgsRectangle,
+)
+
+from ..models.errors import InputError
+
+
+class Parameters:
+    """The parameters of one run.
+
+    QGIS's own `parameterAs…` turn what is missing into 0 or "", and take most wrong values silently; these do not.
+    """
+
+    def __init__(
+        self, algorithm: QgsProcessingAlgorithm, values: Mapping[str, Any], context: QgsProcessingContext
+    ) -> None:
+        self.algorithm = algorithm
+        self.values = dict(values)
+        self.context = context
+
+    def _definition(self, name: str) -> QgsProcessingParameterDefinition:
+        definition = self.algorithm.parameterDefinition(name)
+        if definition is None:
+            raise KeyError(f"{self.algorithm.name()} has no parameter {name}")
+        return definition
+
+    def given(self, name: str) -> bool:
+        """Whether the parameter has a value, given or by default."""
+        value = self.values.get(name)
+        if value is None or value == "":
+            value = self._definition(name).defaultValue()
+        return value is not None and value != ""
+
+    def text(self, name: str) -> str | None:
+        """A string, None when empty."""
+        return self.algorithm.parameterAsString(self.values, name, self.context) or None if self.given(name) else None
+
+    def choice(self, name: str) -> str:
+        """One of the strings of a static-string enum."""
+        options = self._definition(name).options()
+        value = self.algorithm.parameterAsEnumString(self.values, name, self.context)
+        if value not in options:
+            given = self.values.get(name, value)
+            raise InputError(f"{name} is '{given}'; choose one of: {', '.join(options)}.")
+        return value
+
+    def number(self, name: str) -> float | None:
+        """A finite number, None when not given."""
+        if not self.given(name):
+            return None
+        value = self.algorithm.parameterAsDouble(self.values, name, self.context)
+        if not math.isfinite(value):
+            raise InputError(f"{name} is {value}; it must be a finite number.")
+        return value
+
+    def integer(self, name: str) -> int | None:
+        """A whole number, None when not given."""
+        value = self.number(name)
+        if value is not None and value != int(value):
+            raise InputError(f"{name} is {value:g}; it must be a whole number.")
+        return None if value is None else int(value)
+
+    def source(self, name: str) -> QgsProcessingFeatureSource | None:
+        """A vector source with its selection and filter, None when not given."""
+        if not self.given(name):
+            return None
+        source = self.algorithm.parameterAsSource(self.values, name, self.context)
+        if source is None:
+            raise InputError(self.algorithm.invalidSourceError(self.values, name))
+        return source
+
+    def field(self, name: str, source: QgsProcessingFeatureSource) -> str | None:
+        """The name of an existing field of `source`, None when not given."""
+        fields = self.fields(name, source)
+        return fields[0] if fields else None
+
+    def fields(self, name: str, source: QgsProcessingFeatureSource) -> list[str]:
+        """Names of existing fields of `source`, in the order given."""
+        names = self.algorithm.parameterAsFields(self.values, name, self.context) if self.given(name) else []
+        known = source.fields().names()
+        for field in names:
+            if field not in known:
+                near = difflib.get_close_matches(field, known, 1)
+                hint = f" Did you mean '{near[0]}'?" if near else f" Its fields: {', '.join(known) or 'none'}."
+                raise InputError(f"{name}: layer '{source.sourceName()}' has no field '{field}'.{hint}")
+        return names
+
+    def rasters(self, name: str) -> list[tuple[str, str]]:
+        """(path, name) of the raster layers of a parameter, for GDAL; call it where the layers live, in `prepareAlgorithm`."""
+        if not self.given(name):
+            return []
+        wanted = self.values.get(name)
+        wanted = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
+        result = []
+        for value in wanted:
+            layer = self.algorithm.parameterAsRasterLayer({name: value}, name, self.context)
+            if layer is None and isinstance(value, str):
+                layer = QgsProcessingUtils.mapLayerFromString(value, self.context)
+            text = value.source() if hasattr(value, "source") else str(value)
+            if not isinstance(layer, QgsRasterLayer) or not layer.isValid() or layer.providerType() != "gdal":
+                raise InputError(f"{name}: '{text}' is not a raster file that can be read.")
+            path = layer.source()
+            result.append((path, layer.name() or Path(path).stem))
+        return result
+
+    def extent(self, name: str, crs: QgsCoordinateReferenceSystem) -> QgsRectangle | None:
+        """An extent in `crs`, None when not given."""
+        if not self.given(name):
+            return None
+        extent = self.algorithm.parameterAsExtent(self.values, name, self.context, crs)
+        if extent.isNull() or extent.isEmpty() or not extent.isFinite():
+            raise InputError(f"{name} '{self._given_text(name)}' is empty or cannot be placed in {crs.authid()}.")
+        return extent
+
+    def wants(self, name: str) -> bool:
+        """Whether an (optional) output is asked for."""
+        value = self.values.get(name)
+        return value is not None and value != ""
+
+    def _given_text(self, name: str) -> str:
+        value = self.values.get(name)
+        return getattr(value, "source", lambda: str(value))() if value is not None else ""
+
+
+def unknown_parameter(algorithm: QgsProcessingAlgorithm, values: Mapping[str, Any]) -> str | None:
+    """One sentence about the first key that is no parameter of `algorithm`, None when all are."""
+    known = [definition.name() for definition in algorithm.parameterDefinitions()]
+    for key in values:
+        if key not in known and not key.startswith("_"):
+            near = difflib.get_close_matches(key.upper(), known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"It knows: {', '.join(known)}."
+            return f"{algorithm.id()} has no parameter '{key}'. {hint}"
+    return None

@@ -1,0 +1,63 @@
+"""The Processing provider `telcoloc`."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+from qgis.core import QgsProcessingProvider
+from qgis.PyQt.QtGui import QIcon
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class TelcoLocProvider(QgsProcessingProvider):
+    """Registers our algorithms; importing it costs no heavy package."""
+
+    def id(self) -> str:
+        return "telcoloc"
+
+    def name(self) -> str:
+        return "TelcoLoc"
+
+    def longName(self) -> str:
+        return "TelcoLoc: telecom geolocation"
+
+    def icon(self) -> QIcon:
+        return QIcon(self.svgIconPath())
+
+    def svgIconPath(self) -> str:
+        return str(ROOT / "resources" / "icons" / "telcoloc.svg")
+
+    def versionInfo(self) -> str:
+        return f"{plugin_version()} ({', '.join(f'{name} {_version(name)}' for name in ('numpy', 'scipy', 'torch'))})"
+
+    def supportedOutputRasterLayerExtensions(self) -> list[str]:
+        return ["tif", "tiff"]
+
+    def defaultRasterFileExtension(self) -> str:
+        return "tif"
+
+    def loadAlgorithms(self) -> None:
+        from ..processing_algorithms.check_environment import CheckEnvironment
+        from ..processing_algorithms.compare_geolocations import CompareGeolocations
+        from ..processing_algorithms.geolocate_base_stations import GeolocateBaseStations
+        from ..processing_algorithms.map_metadata import MapMetadata
+
+        for algorithm in (GeolocateBaseStations, CompareGeolocations, MapMetadata, CheckEnvironment):
+            self.addAlgorithm(algorithm())
+
+
+def plugin_version() -> str:
+    """The version in metadata.txt."""
+    for line in (ROOT / "metadata.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("version="):
+            return line.partition("=")[2].strip()
+    return "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

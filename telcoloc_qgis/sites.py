@@ -1,0 +1,121 @@
+"""Reading a base-station (BS) layer: points in any CRS become metric sites, and what cannot be used is counted and listed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qgis.core import (
+    NULL,
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCsException,
+    QgsFeatureRequest,
+    QgsProcessingFeatureSource,
+    QgsRectangle,
+    QgsWkbTypes,
+)
+
+from ..models.errors import InputError
+from ..models.geolocation.sites import Sites, merge_sites
+from .crs import metric_crs
+
+if TYPE_CHECKING:
+    from .algorithm import Run
+
+#: So many rejected rows are named in a message; all are counted.
+NAMED_ROWS = 8
+
+
+def listed(rows: list[str]) -> str:
+    """The first few of `rows` and how many more there are."""
+    more = len(rows) - NAMED_ROWS
+    return "; ".join(rows[:NAMED_ROWS]) + (f"; and {more:,} more" if more > 0 else "")
+
+
+def id_text(value: object) -> str:
+    """How an attribute value reads as an id: whole numbers without a decimal point, None for NULL and blanks."""
+    if value is None or value == NULL:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def read_sites(
+    run: Run, source: QgsProcessingFeatureSource, id_field: str | None, parameter: str = "INPUT"
+) -> tuple[Sites, QgsCoordinateReferenceSystem]:
+    """Read, project and merge the sites of a BS layer.
+
+    Returns
+    -------
+    (Sites, QgsCoordinateReferenceSystem)
+        The sites, and the metric CRS of their positions.
+
+    Raises
+    ------
+    InputError
+        No features, no points, unknown CRS, no usable row, an id at two places.
+    """
+    layer = source.sourceName()
+    if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.PointGeometry:
+        kind = QgsWkbTypes.displayString(source.wkbType())
+        raise InputError(f"{parameter}: layer '{layer}' holds {kind}, not points. Use 'Centroids' first, or another layer.")
+    if source.featureCount() == 0:
+        raise InputError(f"{parameter}: layer '{layer}' has no features (check its filter and selection).")
+    if not source.sourceCrs().isValid():
+        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
+    request = QgsFeatureRequest()
+    request.setSubsetOfAttributes([id_field] if id_field else [], source.fields())
+    ids, points, rejected = [], [], []
+    for count, feature in enumerate(source.getFeatures(request)):
+        if count % 1000 == 0:
+            run.progress(0.0)
+        geometry = feature.geometry()
+        if geometry.isNull() or geometry.isEmpty():
+            rejected.append(f"feature {feature.id()}: no geometry")
+            continue
+        if geometry.isMultipart() and geometry.constGet().numGeometries() > 1:
+            rejected.append(f"feature {feature.id()}: {geometry.constGet().numGeometries()} points in one feature")
+            continue
+        point = geometry.asMultiPoint()[0] if geometry.isMultipart() else geometry.asPoint()
+        if not (math.isfinite(point.x()) and math.isfinite(point.y())):
+            rejected.append(f"feature {feature.id()}: coordinates {point.x()}, {point.y()}")
+            continue
+        name = id_text(feature[id_field]) if id_field else str(feature.id())
+        if not name:
+            rejected.append(f"feature {feature.id()}: {id_field} is empty")
+            continue
+        ids.append(name)
+        points.append(point)
+    if rejected:
+        run.warn(f"{len(rejected):,} of {len(rejected) + len(ids):,} rows cannot be used: {listed(rejected)}.")
+    if not ids:
+        raise InputError(f"{parameter}: none of the {len(rejected):,} rows of layer '{layer}' can be used ({listed(rejected)}).")
+    extent = QgsRectangle()
+    for point in points:
+        extent.combineExtentWith(point)
+    crs, why = metric_crs(source.sourceCrs(), extent, run.context.transformContext())
+    run.info(why)
+    transform = QgsCoordinateTransform(source.sourceCrs(), crs, run.context.transformContext())
+    xy = np.empty((len(points), 2))
+    for row, point in enumerate(points):
+        try:
+            projected = transform.transform(point)
+        except QgsCsException as error:
+            raise InputError(
+                f"{parameter}: '{ids[row]}' at {point.x():.6g}, {point.y():.6g} cannot be placed in {crs.authid()}. "
+                "Check the layer's CRS and coordinates."
+            ) from error
+        xy[row] = projected.x(), projected.y()
+    if not np.isfinite(xy).all():
+        row = int(np.flatnonzero(~np.isfinite(xy).all(axis=1))[0])
+        raise InputError(f"{parameter}: '{ids[row]}' cannot be placed in {crs.authid()}. Check the layer's CRS and coordinates.")
+    sites = merge_sites(ids, xy, f"'{id_field}'" if id_field else "id")
+    if sites.merged:
+        text = f"{len(ids):,} rows stand at {len(sites):,} different places: {sites.merged:,} sectors were merged into their sites."
+        if sites.renamed:
+            text += f" {sites.renamed:,} ids are kept as members of the first id of their site."
+        run.info(text)
+    return sites, crs

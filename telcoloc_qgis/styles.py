@@ -1,0 +1,215 @@
+"""How our outputs look: QML made from their values, so that maps open with classes and legends that fit."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+from qgis.core import (
+    Qgis,
+    QgsCategorizedSymbolRenderer,
+    QgsColorRampShader,
+    QgsDateTimeRange,
+    QgsFeatureRequest,
+    QgsFillSymbol,
+    QgsGraduatedSymbolRenderer,
+    QgsMapLayer,
+    QgsPalettedRasterRenderer,
+    QgsProcessingContext,
+    QgsProcessingFeedback,
+    QgsProcessingLayerPostProcessorInterface,
+    QgsRasterLayer,
+    QgsRasterShader,
+    QgsRendererCategory,
+    QgsRendererRange,
+    QgsSingleBandPseudoColorRenderer,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtCore import QDateTime, Qt
+from qgis.PyQt.QtGui import QColor
+from qgis.PyQt.QtXml import QDomDocument
+
+#: Light to dark: reads as "more" on a pale map, in print, and for colour-blind eyes (lightness falls monotonically).
+SEQUENTIAL = ("#fff3d6", "#fddc9e", "#fcbb78", "#f6935f", "#e66b5b", "#c74764", "#982d6c", "#611f63")
+#: Muted neighbours for areas; any two can lie side by side.
+AREAS = ("#8dbcd1", "#f0c987", "#a9cba0", "#e0a29a", "#b9aed3", "#d9d38c", "#93c7bd", "#d3b59a", "#c3c8cf")
+#: A legend with more classes than this opens folded.
+LONG_LEGEND = 12
+
+
+class StyleOnLoad(QgsProcessingLayerPostProcessorInterface):
+    """Apply a QML text to a result once QGIS has loaded it (a side-car .qml alone leaves temporal settings inactive)."""
+
+    @classmethod
+    def create(cls, qml: str) -> StyleOnLoad:
+        """Return a post-processor for `qml`; the caller keeps a reference to it."""
+        processor = cls()
+        processor.qml = qml
+        return processor
+
+    def postProcessLayer(
+        self, layer: QgsMapLayer, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> None:
+        document = QDomDocument()
+        document.setContent(self.qml)
+        done, message = layer.importNamedStyle(document)
+        if not done:
+            feedback.pushWarning(f"The style of '{layer.name()}' could not be applied: {message}")
+        layer.triggerRepaint()
+        project = context.project()
+        node = project.layerTreeRoot().findLayer(layer.id()) if project is not None else None
+        if node is not None and isinstance(layer, QgsRasterLayer) and len(layer.legendSymbologyItems()) > LONG_LEGEND:
+            node.setExpanded(False)
+
+
+def probability_qml(path: Path, band: int, largest: float) -> str:
+    """Style of a geolocation stack that shows `band`: half-decade classes of probability below `largest`."""
+    top = math.ceil(2 * math.log10(max(largest, 1e-30)))
+    limits = [_half_decade(top - step) for step in range(len(SEQUENTIAL), 0, -1)]
+    limits = limits[1:]  # the lowest class holds all the rest
+    return classes_qml(path, band, limits, lambda value: f"{_significant(100 * value)} %")
+
+
+def _half_decade(step: int) -> float:
+    return float(f"{10 ** (step / 2):.0e}") if step % 2 else 10.0 ** (step // 2)
+
+
+def classes_qml(
+    path: Path,
+    band: int,
+    limits: Sequence[float],
+    label: object = None,
+    unit: str = "",
+    times: Sequence[tuple[datetime, datetime]] | None = None,
+) -> str:
+    """Style of a raster in classes split at rising `limits`, animated where `times` holds a range per band."""
+    write = label if callable(label) else lambda value: _significant(value)
+    layer = QgsRasterLayer(str(path), "style", "gdal", QgsRasterLayer.LayerOptions(loadDefaultStyle=False))
+    picked = np.linspace(0, len(SEQUENTIAL) - 1, len(limits) + 1).round().astype(int)
+    suffix = f" {unit}" if unit else ""
+    items = []
+    for index, colour in enumerate(picked):
+        low = write(limits[index - 1]) if index else ""
+        high = write(limits[index]) if index < len(limits) else ""
+        text = f"under {high}" if not low else f"over {low}" if not high else f"{low} – {high}"
+        upper = limits[index] if index < len(limits) else math.inf
+        items.append(QgsColorRampShader.ColorRampItem(upper, QColor(SEQUENTIAL[colour]), text + suffix))
+    ramp = QgsColorRampShader(0.0, float(limits[-1]), None, Qgis.ShaderInterpolationMethod.Discrete)
+    ramp.setColorRampItemList(items)
+    shader = QgsRasterShader()
+    shader.setRasterShaderFunction(ramp)
+    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), band, shader)
+    renderer.setClassificationMin(0.0)
+    renderer.setClassificationMax(float(limits[-1]))
+    layer.setRenderer(renderer)
+    if times:
+        temporal = layer.temporalProperties()
+        temporal.setMode(Qgis.RasterTemporalMode.FixedRangePerBand)
+        temporal.setFixedRangePerBand(
+            {index: QgsDateTimeRange(_qt(begin), _qt(end), True, False) for index, (begin, end) in enumerate(times, 1)}
+        )
+        temporal.setIsActive(True)
+    return _exported(layer)
+
+
+def best_server_qml(path: Path, names: Sequence[str], colours: np.ndarray) -> str:
+    """Style of a best-server raster: one muted colour per base station, different from its neighbours'."""
+    layer = QgsRasterLayer(str(path), "style", "gdal", QgsRasterLayer.LayerOptions(loadDefaultStyle=False))
+    classes = [
+        QgsPalettedRasterRenderer.Class(index, QColor(AREAS[colour]), name)
+        for index, (name, colour) in enumerate(zip(names, colours))
+    ]
+    layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, classes))
+    return _exported(layer)
+
+
+def zones_qml(field: str, values: np.ndarray) -> str:
+    """Style of zones in classes of `field`, with a thin pale outline."""
+    layer = QgsVectorLayer(f"MultiPolygon?field={field}:double", "style", "memory")
+    limits = class_limits(values, 6)
+    edges = [0.0, *limits, max(float(np.max(values, initial=0.0)), limits[-1])]
+    picked = np.linspace(0, len(SEQUENTIAL) - 2, len(edges) - 1).round().astype(int)
+    ranges = [
+        QgsRendererRange(low, high, _fill(SEQUENTIAL[colour], "#ffffff", 0.3), f"{_significant(low)} – {_significant(high)}")
+        for low, high, colour in zip(edges[:-1], edges[1:], picked)
+    ]
+    layer.setRenderer(QgsGraduatedSymbolRenderer(f'"{field}"', ranges))
+    layer.setOpacity(0.8)
+    return _exported(layer)
+
+
+def coverage_qml() -> str:
+    """Style of coverage areas: nested translucent fills of one hue, the inner the darker; the outer one a thin outline."""
+    layer = QgsVectorLayer("MultiPolygon?field=level:integer", "style", "memory")
+    looks = ((50, "#2b6c8f59", "#2b6c8fcc", 0.3), (75, "#5b9fbf33", "#5b9fbf99", 0.2), (95, "#9cc7da14", "#7aa9bd80", 0.2))
+    categories = [
+        QgsRendererCategory(level, _fill(_argb(fill), _argb(line), width), f"{level} % of the devices")
+        for level, fill, line, width in looks
+    ]
+    renderer = QgsCategorizedSymbolRenderer("level", categories)
+    renderer.setOrderBy(QgsFeatureRequest.OrderBy([QgsFeatureRequest.OrderByClause("level", False)]))
+    renderer.setOrderByEnabled(True)
+    layer.setRenderer(renderer)
+    return _exported(layer)
+
+
+def _argb(rgba: str) -> str:
+    """#rrggbbaa as Qt reads it: #aarrggbb."""
+    return f"#{rgba[7:]}{rgba[1:7]}"
+
+
+def _fill(colour: str, outline: str, width_mm: float) -> QgsFillSymbol:
+    symbol = QgsFillSymbol.createSimple({"outline_width": str(width_mm)})
+    symbol.symbolLayer(0).setFillColor(QColor(colour))
+    symbol.symbolLayer(0).setStrokeColor(QColor(outline))
+    return symbol
+
+
+def class_limits(values: np.ndarray, n_classes: int = 7) -> list[float]:
+    """Rising class limits at quantiles of the positive values, rounded to two digits; at least one."""
+    positive = np.asarray(values)[np.asarray(values) > 0]
+    if not positive.size:
+        return [1.0]
+    quantiles = np.quantile(positive, np.linspace(0, 1, n_classes + 1)[1:-1])
+    limits = sorted({float(_significant(value)) for value in quantiles if value > 0})
+    return limits or [float(positive.max())]
+
+
+def neighbour_colours(labels: np.ndarray, n_labels: int) -> np.ndarray:
+    """Colour index per label so that touching areas differ, shape (n_labels,): greedy, largest degree first."""
+    pairs = [
+        np.stack([a[a != b], b[a != b]])
+        for a, b in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:]), (labels[:-1, :-1], labels[1:, 1:]))
+    ]
+    edges = np.concatenate(pairs, axis=1)
+    edges = edges[:, (edges >= 0).all(axis=0)]
+    edges = np.unique(np.concatenate([edges, edges[::-1]], axis=1), axis=1)
+    starts = np.searchsorted(edges[0], np.arange(n_labels + 1))
+    colours = np.full(n_labels, -1)
+    for label in np.argsort(-np.diff(starts), kind="stable"):
+        taken = np.bincount(colours[edges[1, starts[label] : starts[label + 1]]] + 1, minlength=len(AREAS) + 1)[1:]
+        rotated = np.roll(taken, -(int(label) % len(AREAS)))
+        colours[label] = (int(np.argmin(rotated)) + int(label)) % len(AREAS)
+    return colours
+
+
+def _exported(layer: QgsMapLayer) -> str:
+    document = QDomDocument()
+    layer.exportNamedStyle(document)
+    return document.toString(1)
+
+
+def _significant(value: float) -> str:
+    """Two significant digits without exponent where that stays short."""
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        digits = max(0, 1 - math.floor(math.log10(abs(value)))) if value else 0
+        rounded = round(value, digits if digits else 1 - math.floor(math.log10(abs(value))) if value else 0)
+        return f"{rounded:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{rounded:.0f}"
+    return f"{value:.1e}"
+
+
+def _qt(moment: datetime) -> QDateTime:
+    return QDateTime.fromMSecsSinceEpoch(int(moment.timestamp() * 1000), Qt.TimeSpec.UTC)
