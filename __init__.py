@@ -1,7 +1,7 @@
 """TelcoLoc: telecom geolocation for QGIS. QGIS calls `classFactory`; nothing else happens on import."""
 
 
-def classFactory(iface):  # noqa: ANN001, ANN201, N802 - QGIS dictates name and signature; iface is None in qgis_process
+def classFactory(iface):  # noqa: ANN001, ANN201 - QGIS dictates the signature
     """Return the plugin object (`iface` is None under qgis_process)."""
     from .telcoloc_qgis.plugin import TelcoLocPlugin
 

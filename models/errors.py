@@ -23,5 +23,5 @@ class OutputError(TelcoLocError, OSError):
     """An output could not be written; nothing half-written stays behind."""
 
 
-class Cancelled(TelcoLocError):
+class Cancelled(TelcoLocError):  # noqa: N818 - cancelling is no error
     """The user cancelled. Raised by the progress callable, from wherever it was called."""

@@ -39,9 +39,12 @@ class CheckEnvironment(TelcoLocAlgorithm):
             ),
             self.tr("The report as a page with text to copy."),
         )
-        self.add_result(QgsProcessingOutputString("REPORT", self.tr("Report as text")), self.tr("The report as plain text."))
         self.add_result(
-            QgsProcessingOutputBoolean("CUDA_AVAILABLE", self.tr("GPU can be used")), self.tr("Whether DEVICE=cuda would work.")
+            QgsProcessingOutputString("REPORT", self.tr("Report as text")), self.tr("The report as plain text.")
+        )
+        self.add_result(
+            QgsProcessingOutputBoolean("CUDA_AVAILABLE", self.tr("GPU can be used")),
+            self.tr("Whether DEVICE=cuda would work."),
         )
         self.add_result(
             QgsProcessingOutputString("DEVICE_REASON", self.tr("Device and reason")),

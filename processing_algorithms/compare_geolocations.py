@@ -57,7 +57,9 @@ class CompareGeolocations(TelcoLocAlgorithm):
             self.tr("Geolocation stack that counts as the truth: one band per BS, described by the BS id."),
         )
         self.add(
-            QgsProcessingParameterMultipleLayers("COMPARED", self.tr("Compared stacks"), QgsProcessing.SourceType.TypeRaster),
+            QgsProcessingParameterMultipleLayers(
+                "COMPARED", self.tr("Compared stacks"), QgsProcessing.SourceType.TypeRaster
+            ),
             self.tr("One or several geolocation stacks. Their file names become the names of the methods."),
         )
         self.add(
@@ -71,20 +73,24 @@ class CompareGeolocations(TelcoLocAlgorithm):
             self.tr("Page with the medians, violin plots and cumulative curves."),
         )
         self.add_result(
-            QgsProcessingOutputNumber("MEDIAN_KS2", self.tr("Median KS2")), self.tr("Median KS2 of the first compared stack.")
+            QgsProcessingOutputNumber("MEDIAN_KS2", self.tr("Median KS2")),
+            self.tr("Median KS2 of the first compared stack."),
         )
         self.add_result(
             QgsProcessingOutputNumber("MEDIAN_OVERLAP", self.tr("Median mass overlap")),
             self.tr("Median mass overlap of the first compared stack."),
         )
         self.add_result(
-            QgsProcessingOutputString("MEDIANS", self.tr("Median KS2 of all")), self.tr("JSON object: method → median KS2.")
+            QgsProcessingOutputString("MEDIANS", self.tr("Median KS2 of all")),
+            self.tr("JSON object: method → median KS2."),
         )
         self.add_result(
-            QgsProcessingOutputString("BEST", self.tr("Closest method")), self.tr("The method with the lowest median KS2.")
+            QgsProcessingOutputString("BEST", self.tr("Closest method")),
+            self.tr("The method with the lowest median KS2."),
         )
         self.add_result(
-            QgsProcessingOutputNumber("BS_COUNT", self.tr("Base stations compared")), self.tr("BSs found in all stacks, with mass.")
+            QgsProcessingOutputNumber("BS_COUNT", self.tr("Base stations compared")),
+            self.tr("BSs found in all stacks, with mass."),
         )
 
     def run(self, run: Run) -> dict[str, Any]:
@@ -198,7 +204,9 @@ def _report(reference: str, ks2: dict[str, np.ndarray], overlap: dict[str, np.nd
         "Geolocation comparison",
         f"Distance from “{reference}”, base station by base station",
         [
-            charts.TableSection("Summary", header, rows, "KS2: 0 identical, 1 disjoint. Overlap: 1 identical, 0 disjoint."),
+            charts.TableSection(
+                "Summary", header, rows, "KS2: 0 identical, 1 disjoint. Overlap: 1 identical, 0 disjoint."
+            ),
             charts.ChartSection(
                 "Distribution of KS2",
                 charts.violin_chart(finite, "KS2", (0.0, 1.0)),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 from qgis.core import (
@@ -34,6 +35,7 @@ from ..models.geolocation.engine import METHODS, GeolocationJob, geolocate
 from ..models.geolocation.result import Geolocation
 from ..models.geolocation.sites import Sites, default_cell_size_m, default_margin_m
 from ..models.grid import Grid
+from ..models.progress import Progress
 from ..telcoloc_qgis import polygons, rasters, styles
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.crs import name_of
@@ -63,7 +65,18 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         "qgis_process run telcoloc:geolocatebasestations --INPUT=stations.gpkg --ID_FIELD=bs_id --METHOD=spdi "
         "--OUTPUT=stack.tif --BEST_SERVER=best_server.tif --COVERAGE=coverage.gpkg"
     )
-    TAGS = ("telecom", "cell", "base station", "bts", "antenna", "voronoi", "spdi", "coverage", "best server", "probability")
+    TAGS = (
+        "telecom",
+        "cell",
+        "base station",
+        "bts",
+        "antenna",
+        "voronoi",
+        "spdi",
+        "coverage",
+        "best server",
+        "probability",
+    )
     ICON = "geolocate.svg"
 
     def define(self) -> None:
@@ -74,14 +87,18 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
             self.tr("Point layer of base stations in any CRS. Points at equal coordinates are sectors of one BS."),
         )
         self.add(
-            QgsProcessingParameterField("ID_FIELD", self.tr("Id field"), parentLayerParameterName="INPUT", optional=True),
+            QgsProcessingParameterField(
+                "ID_FIELD", self.tr("Id field"), parentLayerParameterName="INPUT", optional=True
+            ),
             self.tr(
                 "Field that names the BS; it becomes the band's name. One id must not stand at two places. Without it the feature id "
                 "is used."
             ),
         )
         self.add(
-            QgsProcessingParameterEnum("METHOD", self.tr("Method"), list(METHODS), defaultValue="spdi", usesStaticStrings=True),
+            QgsProcessingParameterEnum(
+                "METHOD", self.tr("Method"), list(METHODS), defaultValue="spdi", usesStaticStrings=True
+            ),
             self.tr("voronoi (nearest BS takes all, evenly) or spdi (probabilistic, smooth)."),
         )
         self.add(
@@ -93,11 +110,15 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         )
         self.add(
             number("NEIGHBOURS", self.tr("Nearest base stations per cell (spdi)"), number.Type.Integer, None, True, 2),
-            self.tr("Look only at this many nearest BSs at each cell. Empty: all that matter (the paper's shortcut is 5)."),
+            self.tr(
+                "Look only at this many nearest BSs at each cell. Empty: all that matter (the paper's shortcut is 5)."
+            ),
         )
         self.add(
             number("CELL_SIZE", self.tr("Cell size [m]"), number.Type.Double, None, True, 0.01),
-            self.tr("Side of the grid's cells in metres. Empty: a fifth of the lower-quartile BS spacing, rounded to 1, 2 or 5."),
+            self.tr(
+                "Side of the grid's cells in metres. Empty: a fifth of the lower-quartile BS spacing, rounded to 1, 2 or 5."
+            ),
         )
         self.add(
             QgsProcessingParameterFeatureSource(
@@ -111,11 +132,17 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         )
         self.add(
             number("MARGIN", self.tr("Margin [m]"), number.Type.Double, None, True, 0.0),
-            self.tr("Width around the outermost BSs when no extent is given. Empty: three times the usual distance to six BSs."),
+            self.tr(
+                "Width around the outermost BSs when no extent is given. Empty: three times the usual distance to six BSs."
+            ),
         )
         self.add(
             QgsProcessingParameterEnum(
-                "CONDITIONAL", self.tr("Probability in the stack"), list(FORMS), defaultValue=FORMS[0], usesStaticStrings=True
+                "CONDITIONAL",
+                self.tr("Probability in the stack"),
+                list(FORMS),
+                defaultValue=FORMS[0],
+                usesStaticStrings=True,
             ),
             self.tr(
                 "location_given_bs: P(location | BS), each band sums to one over cells. bs_given_location: P(BS | location), bands sum "
@@ -125,12 +152,16 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         )
         self.add(
             number("MIN_PROBABILITY", self.tr("Smallest probability kept"), number.Type.Double, 1e-4, False, 0.0, 0.1),
-            self.tr("P(BS | location) below this is dropped and the cell scaled back to one. Smaller values make larger files."),
+            self.tr(
+                "P(BS | location) below this is dropped and the cell scaled back to one. Smaller values make larger files."
+            ),
             advanced=True,
         )
         self.add(
             number("MAX_MEMORY_MB", self.tr("Memory budget [MB]"), number.Type.Integer, 4096, False, 64),
-            self.tr("Most memory the job may take. A job that would need more is refused before it starts, with a way out."),
+            self.tr(
+                "Most memory the job may take. A job that would need more is refused before it starts, with a way out."
+            ),
             advanced=True,
         )
         self.add_device()
@@ -155,13 +186,19 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
             ("BS_COUNT", "Base stations", "Number of distinct base stations."),
             ("MERGED", "Duplicates merged", "Number of points that joined a base station at the same coordinates."),
             ("SKIPPED", "Without mass", "Number of base stations without mass on the grid; their bands are empty."),
-            ("MASS_CUT_MEDIAN", "Median mass cut off", "Median over BSs of the share of mass in a ring one margin wide around the grid."),
+            (
+                "MASS_CUT_MEDIAN",
+                "Median mass cut off",
+                "Median over BSs of the share of mass in a ring one margin wide around the grid.",
+            ),
             ("MASS_CUT_MAX", "Largest mass cut off", "Largest of these shares."),
             ("SECONDS", "Seconds", "Wall time of the run [s]."),
         ):
             self.add_result(QgsProcessingOutputNumber(name, self.tr(label)), self.tr(text))
         self.add_result(QgsProcessingOutputString("DEVICE_USED", self.tr("Device used")), self.tr("cpu or cuda."))
-        self.add_result(QgsProcessingOutputString("CRS", self.tr("CRS of the outputs")), self.tr("The metric CRS used."))
+        self.add_result(
+            QgsProcessingOutputString("CRS", self.tr("CRS of the outputs")), self.tr("The metric CRS used.")
+        )
 
     def run(self, run: Run) -> dict[str, Any]:
         parameters = run.parameters
@@ -186,7 +223,9 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
             memory_mb=parameters.number("MAX_MEMORY_MB"),
         )
         result = geolocate(job, run.progress.phase(self.tr("Computing probabilities"), 0.02, 0.5))
-        run.info(f"Computed in {run.seconds:.1f} s; base stations looked at per cell: {_range_text(result.neighbours)}.")
+        run.info(
+            f"Computed in {run.seconds:.1f} s; base stations looked at per cell: {_range_text(result.neighbours)}."
+        )
         facts = _report_mass(run, sites, result)
         _write_stack(run, job, sites, result)
         _write_best_server(run, sites, result)
@@ -258,7 +297,9 @@ def _frame(run: Run, sites: Sites, crs: QgsCoordinateReferenceSystem) -> _Frame:
     grid = Grid.covering(bounds, cell_size, crs.toWkt(Qgis.CrsWktVariant.Preferred) if crs.isValid() else "")
     mask = None if boundary is None else polygons.inside_mask(boundary, grid)
     if mask is not None and not mask.any():
-        raise InputError("BOUNDARY holds the centre of no cell of the grid. Use a smaller CELL_SIZE, or another boundary.")
+        raise InputError(
+            "BOUNDARY holds the centre of no cell of the grid. Use a smaller CELL_SIZE, or another boundary."
+        )
     if len(sites) == 1 or margin <= 0:
         return _Frame(grid, mask, None, None)
     x_min, y_min, x_max, y_max = grid.bounds
@@ -285,7 +326,9 @@ def _report_mass(run: Run, sites: Sites, result: Geolocation) -> dict[str, Any]:
         raise InputError("No base station has any mass on the grid. Check EXTENT and BOUNDARY.")
     if len(empty):
         names = listed([sites.ids[index] for index in empty])
-        run.warn(f"{len(empty):,} base stations have no mass on the grid (bands stay empty): {names}. Smaller cells may help.")
+        run.warn(
+            f"{len(empty):,} base stations have no mass on the grid (bands stay empty): {names}. Smaller cells may help."
+        )
     cut = result.mass_cut[np.isfinite(result.mass_cut)]
     facts: dict[str, Any] = {"SKIPPED": len(empty), "MASS_CUT_MEDIAN": None, "MASS_CUT_MAX": None}
     if cut.size:
@@ -323,7 +366,7 @@ def _write_stack(run: Run, job: GeolocationJob, sites: Sites, result: Geolocatio
     middle = np.median(sites.xy_m[filled], axis=0)
     shown = int(filled[np.argmin(((sites.xy_m[filled] - middle) ** 2).sum(axis=1))])
     largest = float(maps.data[maps.indptr[shown] : maps.indptr[shown + 1]].max())
-    run.style("OUTPUT", run.outputs.results["OUTPUT"], styles.probability_qml(path, shown + 1, largest))
+    run.style("OUTPUT", run.outputs.results["OUTPUT"], styles.probability_qml(shown + 1, largest))
 
 
 def _write_best_server(run: Run, sites: Sites, result: Geolocation) -> None:
@@ -361,7 +404,7 @@ def _write_best_server(run: Run, sites: Sites, result: Geolocation) -> None:
         threads=run.threads,
         progress=run.progress.phase("Writing the best server", 0.8, 0.85),
     )
-    run.style("BEST_SERVER", run.outputs.results["BEST_SERVER"], styles.best_server_qml(path, sites.ids, colours))
+    run.style("BEST_SERVER", run.outputs.results["BEST_SERVER"], styles.best_server_qml(sites.ids, colours))
 
 
 def _write_coverage(run: Run, sites: Sites, result: Geolocation, crs: QgsCoordinateReferenceSystem) -> None:
@@ -384,7 +427,9 @@ def _write_coverage(run: Run, sites: Sites, result: Geolocation, crs: QgsCoordin
     run.style("COVERAGE", layer, styles.coverage_qml())
 
 
-def _coverage_features(sites: Sites, result: Geolocation, index: int, fields: QgsFields, progress: Any) -> Iterator[QgsFeature]:
+def _coverage_features(
+    sites: Sites, result: Geolocation, index: int, fields: QgsFields, progress: Progress
+) -> Iterator[QgsFeature]:
     progress(index / len(sites))
     low, high = result.association.indptr[index], result.association.indptr[index + 1]
     if low == high:

@@ -58,7 +58,18 @@ class MapMetadata(TelcoLocAlgorithm):
         "qgis_process run telcoloc:mapmetadata --GEOLOCATION=stack.tif --INPUT=stations.gpkg --ID_FIELD=bs_id --FIELDS=h08 "
         "--FIELDS=h20 --ZONES=zones.gpkg --OUTPUT=density.tif --ZONE_TOTALS=zone_totals.gpkg"
     )
-    TAGS = ("telecom", "kpi", "traffic", "density", "population", "spread", "disaggregate", "zones", "temporal", "statistics")
+    TAGS = (
+        "telecom",
+        "kpi",
+        "traffic",
+        "density",
+        "population",
+        "spread",
+        "disaggregate",
+        "zones",
+        "temporal",
+        "statistics",
+    )
     ICON = "metadata.svg"
 
     def define(self) -> None:
@@ -73,7 +84,9 @@ class MapMetadata(TelcoLocAlgorithm):
             self.tr("Layer or table with the KPIs; rows are matched to bands by their id."),
         )
         self.add(
-            QgsProcessingParameterField("ID_FIELD", self.tr("Id field"), parentLayerParameterName="INPUT", optional=True),
+            QgsProcessingParameterField(
+                "ID_FIELD", self.tr("Id field"), parentLayerParameterName="INPUT", optional=True
+            ),
             self.tr("Field with the BS id, as used when the stack was made. Without it the feature id is used."),
         )
         self.add(
@@ -89,12 +102,20 @@ class MapMetadata(TelcoLocAlgorithm):
             self.tr("Polygons to sum the KPIs over; a cell on a border counts with the share of it inside."),
         )
         self.add(
-            QgsProcessingParameterEnum("UNIT", self.tr("Unit"), list(UNITS), defaultValue=UNITS[0], usesStaticStrings=True),
-            self.tr("per_km2: density, comparable between cell sizes. per_cell: the amount in each cell; cells sum to the total."),
+            QgsProcessingParameterEnum(
+                "UNIT", self.tr("Unit"), list(UNITS), defaultValue=UNITS[0], usesStaticStrings=True
+            ),
+            self.tr(
+                "per_km2: density, comparable between cell sizes. per_cell: the amount in each cell; cells sum to the total."
+            ),
         )
         self.add(
             QgsProcessingParameterDateTime(
-                "DAY", self.tr("Day of hourly fields"), QgsProcessingParameterDateTime.Type.Date, defaultValue="2024-01-01", optional=True
+                "DAY",
+                self.tr("Day of hourly fields"),
+                QgsProcessingParameterDateTime.Type.Date,
+                defaultValue="2024-01-01",
+                optional=True,
             ),
             self.tr("Date that fields named by an hour alone (h00 … h23) belong to."),
             advanced=True,
@@ -119,7 +140,8 @@ class MapMetadata(TelcoLocAlgorithm):
         ):
             self.add_result(QgsProcessingOutputNumber(name, self.tr(label)), self.tr(text))
         self.add_result(
-            QgsProcessingOutputString("TIME_RANGE", self.tr("Time range")), self.tr("First and last time of the fields, if they are times.")
+            QgsProcessingOutputString("TIME_RANGE", self.tr("Time range")),
+            self.tr("First and last time of the fields, if they are times."),
         )
 
     def run(self, run: Run) -> dict[str, Any]:
@@ -155,7 +177,7 @@ class MapMetadata(TelcoLocAlgorithm):
         )
         limits = styles.class_limits(per_cell[:, per_cell.any(axis=0)][:, ::7] * scale)
         label = "per km²" if unit == UNITS[0] else "per cell"
-        run.style("OUTPUT", run.outputs.results["OUTPUT"], styles.classes_qml(path, 1, limits, unit=label, times=times))
+        run.style("OUTPUT", run.outputs.results["OUTPUT"], styles.classes_qml(1, limits, unit=label, times=times))
         outside = _write_zones(run, stack, per_cell, fields) if parameters.wants("ZONE_TOTALS") else None
         mapped = float(per_cell.sum())
         run.info(f"Given {kpis.total_given:,.6g}, mapped {mapped:,.6g}, not mapped {kpis.total_lost:,.6g}.")
@@ -217,7 +239,9 @@ class _Kpis:
         if unknown:
             run.warn(f"{len(unknown):,} rows have no band in the stack and are not mapped: {listed(unknown)}.")
         if without_mass:
-            run.warn(f"{len(without_mass):,} rows belong to bands without mass and are not mapped: {listed(without_mass)}.")
+            run.warn(
+                f"{len(without_mass):,} rows belong to bands without mass and are not mapped: {listed(without_mass)}."
+            )
         if unusable:
             run.warn(f"{len(unusable):,} rows hold empty or NaN values, which count as 0: {listed(unusable)}.")
         left = len(stack.ids) - int((self.by_bs != 0).any(axis=1).sum())
@@ -232,7 +256,9 @@ def _number(value: object, field: str, row: str) -> float:
     try:
         number = float(value.replace(",", ".") if isinstance(value, str) else value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"Field '{field}' of '{row}' is '{value}', which is not a number. Choose numeric FIELDS.") from error
+        raise InputError(
+            f"Field '{field}' of '{row}' is '{value}', which is not a number. Choose numeric FIELDS."
+        ) from error
     if math.isinf(number):
         raise InputError(f"Field '{field}' of '{row}' is infinite. Correct it, or choose other FIELDS.")
     return number
@@ -241,7 +267,11 @@ def _number(value: object, field: str, row: str) -> float:
 def _day(run: Run) -> datetime:
     value = run.parameters.algorithm.parameterAsDateTime(run.parameters.values, "DAY", run.context)
     date = value.date()
-    return datetime(date.year(), date.month(), date.day(), tzinfo=timezone.utc) if date.isValid() else datetime(2024, 1, 1, tzinfo=timezone.utc)
+    return (
+        datetime(date.year(), date.month(), date.day(), tzinfo=timezone.utc)
+        if date.isValid()
+        else datetime(2024, 1, 1, tzinfo=timezone.utc)
+    )
 
 
 def _write_zones(run: Run, stack: Stack, per_cell: np.ndarray, kpi_fields: list[str]) -> float:
@@ -275,7 +305,9 @@ def _write_zones(run: Run, stack: Stack, per_cell: np.ndarray, kpi_fields: list[
         feature.setAttributes([*zone.attributes(), *totals.tolist()])
         rows.append(feature)
     if without_cells:
-        run.warn(f"{len(without_cells):,} zones lie outside the raster or are smaller than its cells; their totals are 0: {listed(without_cells)}.")
+        run.warn(
+            f"{len(without_cells):,} zones lie outside the raster or between its points, with totals of 0: {listed(without_cells)}."
+        )
     if (covered > 1 + 1e-9).any():
         run.warn("Zones overlap: what lies in several of them counts in each.")
     layer = run.outputs.table("ZONE_TOTALS", fields, rows, QgsWkbTypes.Type.MultiPolygon, crs, progress, len(rows))

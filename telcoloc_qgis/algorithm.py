@@ -143,7 +143,11 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         """Declare DEVICE."""
         self.add(
             QgsProcessingParameterEnum(
-                "DEVICE", self.tr("Compute device"), ["auto", "cpu", "cuda"], defaultValue="auto", usesStaticStrings=True
+                "DEVICE",
+                self.tr("Compute device"),
+                ["auto", "cpu", "cuda"],
+                defaultValue="auto",
+                usesStaticStrings=True,
             ),
             self.tr(
                 "Where to compute: auto (the GPU when one can be used, otherwise the CPU), cpu, or cuda (an NVIDIA GPU; fails when "
@@ -269,9 +273,13 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
                 continue
             lines.append(f"<h3>{escape(title)}</h3>" if html else f"{title}:")
             for name, (label, text) in content.items():
-                lines.append(f"<p><b>{escape(label)}</b>: {escape(text)}</p>" if html else f"  {name} ({label}): {text}")
+                lines.append(
+                    f"<p><b>{escape(label)}</b>: {escape(text)}</p>" if html else f"  {name} ({label}): {text}"
+                )
             lines.append("")
-        lines.append(f"<h3>{self.tr('Example')}</h3><pre>{escape(self.EXAMPLE)}</pre>" if html else f"Example:\n  {self.EXAMPLE}")
+        lines.append(
+            f"<h3>{self.tr('Example')}</h3><pre>{escape(self.EXAMPLE)}</pre>" if html else f"Example:\n  {self.EXAMPLE}"
+        )
         return "\n".join(lines)
 
 

@@ -47,7 +47,9 @@ def metric_crs(
         raise InputError(f"The layer's extent cannot be placed on the earth with {name_of(crs)}: {error_}") from error_
     lon, lat = degrees.center().x(), degrees.center().y()
     if not (math.isfinite(lon) and abs(lat) <= 90):
-        raise InputError(f"The layer's coordinates are not valid in {name_of(crs)}: centre {lon:.6g}, {lat:.6g}. Check its CRS.")
+        raise InputError(
+            f"The layer's coordinates are not valid in {name_of(crs)}: centre {lon:.6g}, {lat:.6g}. Check its CRS."
+        )
     if degrees.width() <= 6 and abs(lat) < 80:
         zone = min(max(int((lon + 180) // 6) + 1, 1), 60)
         chosen = QgsCoordinateReferenceSystem(f"EPSG:{(32600 if lat >= 0 else 32700) + zone}")
@@ -62,7 +64,9 @@ def name_of(crs: QgsCoordinateReferenceSystem) -> str:
     return f"{crs.authid()} ({crs.description()})" if crs.authid() else crs.toProj()
 
 
-def _metres_per_unit(crs: QgsCoordinateReferenceSystem, centre: QgsPointXY, context: QgsCoordinateTransformContext) -> float:
+def _metres_per_unit(
+    crs: QgsCoordinateReferenceSystem, centre: QgsPointXY, context: QgsCoordinateTransformContext
+) -> float:
     measure = QgsDistanceArea()
     measure.setSourceCrs(crs, context)
     measure.setEllipsoid(crs.ellipsoidAcronym() or "EPSG:7030")

@@ -7,8 +7,9 @@ QGIS opens at the destination itself, are filled last; an older file there is se
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 from qgis.core import (
     QgsCoordinateReferenceSystem,
@@ -171,7 +172,4 @@ class Outputs:
         """Open the written file again: a full disk shows only here with some drivers."""
         layer = QgsVectorLayer(str(destination), name, "ogr")
         if not layer.isValid() or layer.featureCount() != written:
-            raise OutputError(
-                f"{name} could not be written to the end at '{destination}'. Is the disk full?"
-            )
-
+            raise OutputError(f"{name} could not be written to the end at '{destination}'. Is the disk full?")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from qgis.core import (
     QgsCoordinateReferenceSystem,
@@ -92,7 +93,7 @@ class Parameters:
 
     def fields(self, name: str, source: QgsProcessingFeatureSource) -> list[str]:
         """Names of existing fields of `source`, in the order given."""
-        names = self.algorithm.parameterAsFields(self.values, name, self.context) if self.given(name) else []
+        names = self.algorithm.parameterAsStrings(self.values, name, self.context) if self.given(name) else []
         known = source.fields().names()
         for field in names:
             if field not in known:

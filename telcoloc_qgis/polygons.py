@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from osgeo import gdal, ogr
@@ -115,7 +115,13 @@ def areas_of(levels: np.ndarray, cells: np.ndarray, n_levels: int, grid: Grid) -
     shape = (rows[inside].max() - top + 1, columns[inside].max() - left + 1)
     window = np.full(shape, n_levels, np.uint8)
     window[rows[inside] - top, columns[inside] - left] = levels[inside]
-    local = Grid(*shape, grid.x_min + left * grid.cell_size_m, grid.y_max - top * grid.cell_size_m, grid.cell_size_m)
+    local = Grid(
+        int(shape[0]),
+        int(shape[1]),
+        grid.x_min + left * grid.cell_size_m,
+        grid.y_max - top * grid.cell_size_m,
+        grid.cell_size_m,
+    )
     return [_outline(window <= level, local) for level in range(n_levels)]
 
 

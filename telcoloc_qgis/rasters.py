@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Mapping, Sequence
 
 import numpy as np
 from osgeo import gdal
 from scipy import sparse
 
-from ..models.errors import InputError, OutputError
+from ..models.errors import InputError, OutputError, TelcoLocError
 from ..models.geolocation.stack import Stack
 from ..models.grid import Grid
 from ..models.progress import Progress, no_progress
@@ -34,15 +34,17 @@ def gdal_errors(what: str) -> Iterator[None]:
         if level >= gdal.CE_Failure:
             problems.append(" ".join(text.split()))
 
-    used_exceptions = gdal.GetUseExceptions()
-    gdal.DontUseExceptions()
     gdal.PushErrorHandler(remember)
     try:
         yield
+    except (
+        RuntimeError
+    ) as error:  # how GDAL reports where exceptions are on; switching them off would affect other threads
+        if isinstance(error, TelcoLocError):
+            raise
+        problems.insert(0, " ".join(str(error).split()))
     finally:
         gdal.PopErrorHandler()
-        if used_exceptions:
-            gdal.UseExceptions()
     if problems:
         raise OutputError(f"{what} failed: {problems[0]}.")
 
@@ -162,7 +164,13 @@ def write_bands(
 
 
 def _attribute_table(table: Mapping[str, Sequence]) -> gdal.RasterAttributeTable:
-    usages = {"value": gdal.GFU_MinMax, "bs_id": gdal.GFU_Name, "red": gdal.GFU_Red, "green": gdal.GFU_Green, "blue": gdal.GFU_Blue}
+    usages = {
+        "value": gdal.GFU_MinMax,
+        "bs_id": gdal.GFU_Name,
+        "red": gdal.GFU_Red,
+        "green": gdal.GFU_Green,
+        "blue": gdal.GFU_Blue,
+    }
     result = gdal.RasterAttributeTable()
     for column, (name, values) in enumerate(table.items()):
         array = np.asarray(values)

@@ -61,7 +61,9 @@ def read_sites(
     layer = source.sourceName()
     if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.PointGeometry:
         kind = QgsWkbTypes.displayString(source.wkbType())
-        raise InputError(f"{parameter}: layer '{layer}' holds {kind}, not points. Use 'Centroids' first, or another layer.")
+        raise InputError(
+            f"{parameter}: layer '{layer}' holds {kind}, not points. Use 'Centroids' first, or another layer."
+        )
     if source.featureCount() == 0:
         raise InputError(f"{parameter}: layer '{layer}' has no features (check its filter and selection).")
     if not source.sourceCrs().isValid():
@@ -92,7 +94,9 @@ def read_sites(
     if rejected:
         run.warn(f"{len(rejected):,} of {len(rejected) + len(ids):,} rows cannot be used: {listed(rejected)}.")
     if not ids:
-        raise InputError(f"{parameter}: none of the {len(rejected):,} rows of layer '{layer}' can be used ({listed(rejected)}).")
+        raise InputError(
+            f"{parameter}: none of the {len(rejected):,} rows of layer '{layer}' can be used ({listed(rejected)})."
+        )
     extent = QgsRectangle()
     for point in points:
         extent.combineExtentWith(point)
@@ -111,7 +115,9 @@ def read_sites(
         xy[row] = projected.x(), projected.y()
     if not np.isfinite(xy).all():
         row = int(np.flatnonzero(~np.isfinite(xy).all(axis=1))[0])
-        raise InputError(f"{parameter}: '{ids[row]}' cannot be placed in {crs.authid()}. Check the layer's CRS and coordinates.")
+        raise InputError(
+            f"{parameter}: '{ids[row]}' cannot be placed in {crs.authid()}. Check the layer's CRS and coordinates."
+        )
     sites = merge_sites(ids, xy, f"'{id_field}'" if id_field else "id")
     if sites.merged:
         text = f"{len(ids):,} rows stand at {len(sites):,} different places: {sites.merged:,} sectors were merged into their sites."

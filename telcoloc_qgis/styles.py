@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import uuid
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Sequence
 
 import numpy as np
+from osgeo import gdal
 from qgis.core import (
     Qgis,
     QgsCategorizedSymbolRenderer,
@@ -65,12 +66,12 @@ class StyleOnLoad(QgsProcessingLayerPostProcessorInterface):
             node.setExpanded(False)
 
 
-def probability_qml(path: Path, band: int, largest: float) -> str:
+def probability_qml(band: int, largest: float) -> str:
     """Style of a geolocation stack that shows `band`: half-decade classes of probability below `largest`."""
     top = math.ceil(2 * math.log10(max(largest, 1e-30)))
     limits = [_half_decade(top - step) for step in range(len(SEQUENTIAL), 0, -1)]
     limits = limits[1:]  # the lowest class holds all the rest
-    return classes_qml(path, band, limits, lambda value: f"{_significant(100 * value)} %")
+    return classes_qml(band, limits, lambda value: f"{_significant(100 * value)} %")
 
 
 def _half_decade(step: int) -> float:
@@ -78,7 +79,6 @@ def _half_decade(step: int) -> float:
 
 
 def classes_qml(
-    path: Path,
     band: int,
     limits: Sequence[float],
     label: object = None,
@@ -87,7 +87,7 @@ def classes_qml(
 ) -> str:
     """Style of a raster in classes split at rising `limits`, animated where `times` holds a range per band."""
     write = label if callable(label) else lambda value: _significant(value)
-    layer = QgsRasterLayer(str(path), "style", "gdal", QgsRasterLayer.LayerOptions(loadDefaultStyle=False))
+    layer = _stand_in()
     picked = np.linspace(0, len(SEQUENTIAL) - 1, len(limits) + 1).round().astype(int)
     suffix = f" {unit}" if unit else ""
     items = []
@@ -101,7 +101,7 @@ def classes_qml(
     ramp.setColorRampItemList(items)
     shader = QgsRasterShader()
     shader.setRasterShaderFunction(ramp)
-    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), band, shader)
+    renderer = QgsSingleBandPseudoColorRenderer(None, band, shader)
     renderer.setClassificationMin(0.0)
     renderer.setClassificationMax(float(limits[-1]))
     layer.setRenderer(renderer)
@@ -115,14 +115,14 @@ def classes_qml(
     return _exported(layer)
 
 
-def best_server_qml(path: Path, names: Sequence[str], colours: np.ndarray) -> str:
+def best_server_qml(names: Sequence[str], colours: np.ndarray) -> str:
     """Style of a best-server raster: one muted colour per base station, different from its neighbours'."""
-    layer = QgsRasterLayer(str(path), "style", "gdal", QgsRasterLayer.LayerOptions(loadDefaultStyle=False))
+    layer = _stand_in()
     classes = [
         QgsPalettedRasterRenderer.Class(index, QColor(AREAS[colour]), name)
         for index, (name, colour) in enumerate(zip(names, colours))
     ]
-    layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, classes))
+    layer.setRenderer(QgsPalettedRasterRenderer(None, 1, classes))
     return _exported(layer)
 
 
@@ -133,7 +133,9 @@ def zones_qml(field: str, values: np.ndarray) -> str:
     edges = [0.0, *limits, max(float(np.max(values, initial=0.0)), limits[-1])]
     picked = np.linspace(0, len(SEQUENTIAL) - 2, len(edges) - 1).round().astype(int)
     ranges = [
-        QgsRendererRange(low, high, _fill(SEQUENTIAL[colour], "#ffffff", 0.3), f"{_significant(low)} – {_significant(high)}")
+        QgsRendererRange(
+            low, high, _fill(SEQUENTIAL[colour], "#ffffff", 0.3), f"{_significant(low)} – {_significant(high)}"
+        )
         for low, high, colour in zip(edges[:-1], edges[1:], picked)
     ]
     layer.setRenderer(QgsGraduatedSymbolRenderer(f'"{field}"', ranges))
@@ -144,7 +146,11 @@ def zones_qml(field: str, values: np.ndarray) -> str:
 def coverage_qml() -> str:
     """Style of coverage areas: nested translucent fills of one hue, the inner the darker; the outer one a thin outline."""
     layer = QgsVectorLayer("MultiPolygon?field=level:integer", "style", "memory")
-    looks = ((50, "#2b6c8f59", "#2b6c8fcc", 0.3), (75, "#5b9fbf33", "#5b9fbf99", 0.2), (95, "#9cc7da14", "#7aa9bd80", 0.2))
+    looks = (
+        (50, "#2b6c8f59", "#2b6c8fcc", 0.3),
+        (75, "#5b9fbf33", "#5b9fbf99", 0.2),
+        (95, "#9cc7da14", "#7aa9bd80", 0.2),
+    )
     categories = [
         QgsRendererCategory(level, _fill(_argb(fill), _argb(line), width), f"{level} % of the devices")
         for level, fill, line, width in looks
@@ -196,9 +202,20 @@ def neighbour_colours(labels: np.ndarray, n_labels: int) -> np.ndarray:
     return colours
 
 
+def _stand_in() -> QgsRasterLayer:
+    """Return a raster of one cell to build a style on: opening the real one would have QGIS compute its statistics."""
+    path = f"/vsimem/telcoloc_{uuid.uuid4().hex}.tif"
+    dataset = gdal.GetDriverByName("GTiff").Create(path, 1, 1, 1, gdal.GDT_Float32)
+    dataset.SetGeoTransform((0.0, 1.0, 0.0, 1.0, 0.0, -1.0))
+    dataset = None
+    return QgsRasterLayer(path, "style", "gdal", QgsRasterLayer.LayerOptions(loadDefaultStyle=False))
+
+
 def _exported(layer: QgsMapLayer) -> str:
     document = QDomDocument()
     layer.exportNamedStyle(document)
+    if layer.providerType() == "gdal":
+        gdal.GetDriverByName("GTiff").Delete(layer.source())
     return document.toString(1)
 
 

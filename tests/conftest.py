@@ -1,4 +1,4 @@
-"""Registers the repository root once as the package `telcoloc`, whatever its folder is called, and starts QGIS for those who ask."""
+"""Registers the repository root once as the package `telcoloc`, whatever its folder is called, and sets up QGIS's environment."""
 
 import importlib.util
 import os
@@ -15,7 +15,8 @@ os.environ.setdefault("XDG_RUNTIME_DIR", "/tmp")  # noqa: S108 - Qt only wants t
 os.environ.setdefault("PROJ_DATA", "/usr/share/proj")  # a venv over system packages does not find it
 
 if "telcoloc" not in sys.modules:
-    _spec = importlib.util.spec_from_file_location("telcoloc", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    _init = ROOT / "__init__.py"
+    _spec = importlib.util.spec_from_file_location("telcoloc", _init, submodule_search_locations=[str(ROOT)])
     _module = importlib.util.module_from_spec(_spec)
     sys.modules["telcoloc"] = _module
     _spec.loader.exec_module(_module)

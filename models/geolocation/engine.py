@@ -80,7 +80,9 @@ class GeolocationJob:
         if self.method not in METHODS:
             raise InputError(f"Unknown method '{self.method}'. Methods: {', '.join(METHODS)}.")
         if not 0 < self.beta <= 20:
-            raise InputError(f"BETA is {self.beta:g}; it must be above 0 and at most 20 (the literature uses 0.1 to 6).")
+            raise InputError(
+                f"BETA is {self.beta:g}; it must be above 0 and at most 20 (the literature uses 0.1 to 6)."
+            )
         if self.neighbours is not None and self.neighbours < 2:
             raise InputError(f"NEIGHBOURS is {self.neighbours}; sPDI needs at least 2 base stations to compare.")
         if not 0 <= self.min_probability < 0.5:
@@ -108,7 +110,12 @@ def geolocate(job: GeolocationJob, progress: Progress = no_progress) -> Geolocat
     main = progress
     if job.surroundings is not None:
         around = replace(
-            job, grid=job.surroundings, mask=job.surroundings_mask, surroundings=None, surroundings_mask=None, min_probability=1e-4
+            job,
+            grid=job.surroundings,
+            mask=job.surroundings_mask,
+            surroundings=None,
+            surroundings_mask=None,
+            min_probability=1e-4,
         )
         main = span(progress, 0.1, 1.0)
         mass_outside = np.zeros(n_bs)
@@ -192,19 +199,10 @@ def _grouped_tiles(job: GeolocationJob, tree: cKDTree, progress: Progress) -> li
         third = tree.query(centres, k=min(3, tree.n))[0][:, -1]
         alike = (third > radius_m / _TILE_RADIUS_SHARE) | (side == 1)
 
-        def work(
-            start: int,
-            stop: int,
-            tiles: np.ndarray = np.flatnonzero(alike),
-            centres: np.ndarray = centres,
-            radius_m: float = radius_m,
-        ) -> list[spdi.TileNeighbours]:
-            some = tiles[start:stop]
-            groups = spdi.group_tiles(tree, centres[some], radius_m, job.beta, job.neighbours, negligible)
-            return [spdi.TileNeighbours(some[group.tiles], group.neighbours) for group in groups]
-
+        accepted = np.flatnonzero(alike)
+        work = _finder(job, tree, accepted, centres, radius_m, negligible)
         chunks = run_chunks(
-            work, int(alike.sum()), 1024, job.threads, span(progress, level / n_levels, (level + 1) / n_levels)
+            work, len(accepted), 1024, job.threads, span(progress, level / n_levels, (level + 1) / n_levels)
         )
         for group in (group for chunk in chunks for group in chunk):
             key = (side, group.neighbours.shape[1])
@@ -214,8 +212,22 @@ def _grouped_tiles(job: GeolocationJob, tree: cKDTree, progress: Progress) -> li
         columns = (columns[~alike, None] + np.array([0, half, 0, half])).ravel()
         side = half
     return [
-        _TileGroup(job.grid, mask, key[0], *(np.concatenate(parts) for parts in zip(*found[key]))) for key in sorted(found)
+        _TileGroup(job.grid, mask, key[0], *(np.concatenate(parts) for parts in zip(*found[key])))
+        for key in sorted(found)
     ]
+
+
+def _finder(
+    job: GeolocationJob, tree: cKDTree, tiles: np.ndarray, centres_m: np.ndarray, radius_m: float, negligible: float
+) -> Callable[[int, int], list[spdi.TileNeighbours]]:
+    """Return the function that finds the BSs that matter in `tiles[start:stop]`."""
+
+    def work(start: int, stop: int) -> list[spdi.TileNeighbours]:
+        some = tiles[start:stop]
+        groups = spdi.group_tiles(tree, centres_m[some], radius_m, job.beta, job.neighbours, negligible)
+        return [spdi.TileNeighbours(some[group.tiles], group.neighbours) for group in groups]
+
+    return work
 
 
 def _tile_centres(grid: Grid, rows: np.ndarray, columns: np.ndarray, side: int) -> np.ndarray:
@@ -282,7 +294,9 @@ class _TileGroup:
         counts = keep_by_cell.sum(axis=1, dtype=np.int32)[inside]
         values = np.ascontiguousarray(probability.T)[keep_by_cell].astype(np.float32)
         bs = self.neighbours[start:stop, None, :]
-        owners = np.broadcast_to(bs, (stop - start, self.side**2, bs.shape[2])).reshape(keep_by_cell.shape)[keep_by_cell]
+        owners = np.broadcast_to(bs, (stop - start, self.side**2, bs.shape[2])).reshape(keep_by_cell.shape)[
+            keep_by_cell
+        ]
         cells = (rows.astype(np.int64) * self.grid.width + columns).ravel()[inside]
         return CellShares(cells, counts, owners, values)
 

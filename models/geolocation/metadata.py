@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Sequence
 
 import numpy as np
 from scipy import sparse
@@ -56,7 +56,9 @@ def times_of_fields(names: Sequence[str], day: datetime) -> list[tuple[datetime,
         date = _DATE_TIME.search(name)
         if hour:
             value = int(hour.group(1) or hour.group(2))
-            begins.append(day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=timezone.utc) + timedelta(hours=value))
+            begins.append(
+                day.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=timezone.utc) + timedelta(hours=value)
+            )
         elif date:
             try:
                 year, month, day_of_month, at_hour, minute = (int(part or 0) for part in date.groups())
@@ -70,5 +72,5 @@ def times_of_fields(names: Sequence[str], day: datetime) -> list[tuple[datetime,
         return None
     ordered = sorted(begins)
     last = ordered[-1] - ordered[-2] if len(ordered) > 1 else timedelta(hours=1) if hourly else timedelta(days=1)
-    ends = {begin: following for begin, following in zip(ordered, [*ordered[1:], ordered[-1] + last])}
+    ends = dict(zip(ordered, [*ordered[1:], ordered[-1] + last]))
     return [(begin, ends[begin]) for begin in begins]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 from scipy import sparse
@@ -94,7 +94,11 @@ def normalised_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def assemble(
-    grid: Grid, n_bs: int, shares: Sequence[CellShares], neighbours: tuple[int, int, int], mass_cut: np.ndarray | None = None
+    grid: Grid,
+    n_bs: int,
+    shares: Sequence[CellShares],
+    neighbours: tuple[int, int, int],
+    mass_cut: np.ndarray | None = None,
 ) -> Geolocation:
     """Turn the cells' shares, in any order, into a `Geolocation`."""
     cells = np.concatenate([share.cells for share in shares]) if shares else np.zeros(0, np.int64)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -82,9 +82,7 @@ def merge_sites(ids: Sequence[str], xy_m: np.ndarray, id_source: str = "id") -> 
             )
         members[site][name] = None
     names = tuple(tuple(group) for group in members)
-    return Sites(
-        tuple(group[0] for group in names), xy_m[first], names, np.bincount(site_of, minlength=len(first))
-    )
+    return Sites(tuple(group[0] for group in names), xy_m[first], names, np.bincount(site_of, minlength=len(first)))
 
 
 def nice_length(value_m: float) -> float:

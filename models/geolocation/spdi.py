@@ -31,7 +31,29 @@ NEGLIGIBLE = {"float32": 2e-7, "float64": 2e-10}
 _LOG_RATE_MIN, _LOG_RATE_MAX = -60.0, 60.0
 #: λt beyond which e^(−λt) counts as nothing.
 _FAR = 60.0
-_NEIGHBOUR_STEPS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+_NEIGHBOUR_STEPS = (
+    8,
+    12,
+    16,
+    24,
+    32,
+    48,
+    64,
+    96,
+    128,
+    192,
+    256,
+    384,
+    512,
+    768,
+    1024,
+    1536,
+    2048,
+    3072,
+    4096,
+    6144,
+    8192,
+)
 
 
 def association_probabilities(squared_distances: Any, beta: float) -> Any:  # noqa: ANN401 - numpy array or torch tensor
