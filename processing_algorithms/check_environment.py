@@ -51,7 +51,7 @@ class CheckEnvironment(TelcoLocAlgorithm):
             self.tr("One sentence: which GPU is used, or why the CPU is."),
         )
 
-    def run(self, run: Run) -> dict[str, Any]:
+    def work(self, run: Run) -> dict[str, Any]:
         report = collect({"TelcoLoc": plugin_version(), "QGIS": Qgis.version(), "Qt": QT_VERSION_STR})
         text = report.as_text()
         run.info(text)

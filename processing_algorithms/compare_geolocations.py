@@ -93,7 +93,7 @@ class CompareGeolocations(TelcoLocAlgorithm):
             self.tr("BSs found in all stacks, with mass."),
         )
 
-    def run(self, run: Run) -> dict[str, Any]:
+    def work(self, run: Run) -> dict[str, Any]:
         reference_source = self.raster_sources("REFERENCE")[0]
         compared_sources = self.raster_sources("COMPARED")
         share = 1 / (1 + len(compared_sources))

@@ -200,7 +200,7 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
             QgsProcessingOutputString("CRS", self.tr("CRS of the outputs")), self.tr("The metric CRS used.")
         )
 
-    def run(self, run: Run) -> dict[str, Any]:
+    def work(self, run: Run) -> dict[str, Any]:
         parameters = run.parameters
         source = parameters.source("INPUT")
         sites, crs = read_sites(run, source, parameters.field("ID_FIELD", source))

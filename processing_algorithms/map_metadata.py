@@ -144,7 +144,7 @@ class MapMetadata(TelcoLocAlgorithm):
             self.tr("First and last time of the fields, if they are times."),
         )
 
-    def run(self, run: Run) -> dict[str, Any]:
+    def work(self, run: Run) -> dict[str, Any]:
         parameters = run.parameters
         source = parameters.source("INPUT")
         fields = parameters.fields("FIELDS", source)

@@ -1,6 +1,6 @@
 """The base of all our algorithms: it makes the right thing the easy thing.
 
-A subclass declares its parameters and outputs once, with their help, in `define`, and does its work in `run`. Everything else is
+A subclass declares its parameters and outputs once, with their help, in `define`, and does its work in `work`. Everything else is
 here: help pages, typed parameters, progress and cancel, device choice, outputs that appear complete or not at all, styles, and
 errors as one sentence. Nothing here lets an exception escape where it would abort qgis_process for everybody.
 """
@@ -120,7 +120,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         """Declare parameters and outputs with `add`, `add_device` and `add_result`."""
         raise NotImplementedError
 
-    def run(self, run: Run) -> dict[str, Any]:
+    def work(self, run: Run) -> dict[str, Any]:
         """Do the work and return the values of the outputs that are not layers or files."""
         raise NotImplementedError
 
@@ -246,7 +246,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
     ) -> dict[str, Any]:
         run = Run(self, parameters, context, feedback)
         try:
-            values = self.run(run)
+            values = self.work(run)
             run.progress(1.0)
             run.outputs.commit()
         except BaseException as error:

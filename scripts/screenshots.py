@@ -1,0 +1,132 @@
+"""Takes the pictures of the docs in a real QGIS window: `make screenshots`, which runs `qgis --code` on this file under Xvfb."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import processing
+from qgis.core import QgsApplication, QgsDateTimeRange, QgsProject, QgsRectangle
+from qgis.PyQt.QtCore import QDate, QDateTime, QEventLoop, QTime, QTimer
+from qgis.utils import iface
+
+ROOT = Path(os.environ["TELCOLOC_ROOT"])
+IMAGES = ROOT / "docs" / "images"
+WORK = ROOT / "build" / "screenshots"
+CITY = ROOT / "resources" / "sample_city" / "sample_city.gpkg"
+CENTRE = QgsRectangle(496500, 4997500, 505500, 5003500)
+
+
+def wait(milliseconds: int) -> None:
+    """Let the window work."""
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
+
+
+def rendered() -> None:
+    """Wait until the map is drawn."""
+    canvas = iface.mapCanvas()
+    canvas.refresh()
+    wait(300)
+    while canvas.isDrawing():
+        wait(50)
+    wait(200)
+
+
+def picture(name: str, layers: list, extent: QgsRectangle | None = None) -> None:
+    """Show only `layers` above the city and grab the window."""
+    root = QgsProject.instance().layerTreeRoot()
+    for node in root.findLayers():
+        if node.layer().customProperty("telcoloc_result"):
+            node.setItemVisibilityChecked(node.layer() in layers)
+            node.setExpanded(node.layer() in layers and len(node.layer().name()) > 0 and node.layer() is layers[0])
+    if extent is not None:
+        iface.mapCanvas().setExtent(extent)
+    rendered()
+    iface.mainWindow().grab().save(str(IMAGES / f"{name}.png"))
+    iface.mapCanvas().grab().save(str(WORK / f"{name}_map.png"))
+
+
+def run(algorithm: str, **parameters: object) -> dict:
+    """Run an algorithm and load its layers as the toolbox does."""
+    before = set(QgsProject.instance().mapLayers())
+    result = processing.runAndLoadResults(f"telcoloc:{algorithm}", parameters)
+    layers = QgsProject.instance().mapLayers()
+    for key in set(layers) - before:
+        layers[key].setCustomProperty("telcoloc_result", True)
+    return result
+
+
+def layer_named(name: str) -> object:
+    return QgsProject.instance().mapLayersByName(name)[0]
+
+
+def main() -> None:
+    """Make all pictures."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
+    iface.mainWindow().resize(1500, 950)
+    iface.addProject(str(ROOT / "resources" / "sample_city" / "sample_city.qgz"))
+    for name in ("Browser", "LayerOrder", "Overview", "UserInputDockWidget"):
+        dock = iface.mainWindow().findChild(type(iface.mainWindow().findChild(object, "Layers")), name)
+        if dock is not None:
+            dock.hide()
+    whole = iface.mapCanvas().extent()
+    stations = f"{CITY}|layername=base_stations"
+    run(
+        "geolocatebasestations",
+        INPUT=stations,
+        ID_FIELD="bs_id",
+        BOUNDARY=f"{CITY}|layername=boundary",
+        OUTPUT=str(WORK / "stack.tif"),
+        BEST_SERVER=str(WORK / "best_server.tif"),
+        COVERAGE=str(WORK / "coverage.gpkg"),
+    )
+    root = QgsProject.instance().layerTreeRoot()
+    for node in root.findLayers():
+        if not node.layer().customProperty("telcoloc_result"):
+            node.setExpanded(False)
+    picture("geolocation_stack", [layer_named("Geolocation stack")], CENTRE)
+    picture("best_server", [layer_named("Best server")], whole)
+    picture("coverage", [layer_named("Coverage")], CENTRE)
+    run(
+        "mapmetadata",
+        GEOLOCATION=str(WORK / "stack.tif"),
+        INPUT=stations,
+        ID_FIELD="bs_id",
+        FIELDS=[f"h{hour:02d}" for hour in range(24)],
+        ZONES=f"{CITY}|layername=zones",
+        OUTPUT=str(WORK / "density.tif"),
+        ZONE_TOTALS=str(WORK / "zone_totals.gpkg"),
+    )
+    iface.mapCanvas().setTemporalRange(
+        QgsDateTimeRange(QDateTime(QDate(2024, 1, 1), QTime(12, 0)), QDateTime(QDate(2024, 1, 1), QTime(13, 0)), True, False)
+    )
+    picture("density_noon", [layer_named("Density")], whole)
+    picture("zone_totals", [layer_named("Zone totals")], whole)
+    dialog = processing.createAlgorithmDialog(
+        "telcoloc:geolocatebasestations", {"INPUT": stations, "ID_FIELD": "bs_id", "METHOD": "spdi"}
+    )
+    dialog.resize(1100, 800)
+    dialog.show()
+    wait(800)
+    dialog.grab().save(str(IMAGES / "dialog.png"))
+    dialog.close()
+
+
+def guarded() -> None:
+    """Run, report and leave: leaving through QgsApplication.exit crashed QGIS 3.40."""
+    code = 0
+    try:
+        main()
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+QTimer.singleShot(3000, guarded)
+_ = QgsApplication
