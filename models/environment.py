@@ -185,12 +185,7 @@ def cuda_state() -> CudaState:
     version = getattr(torch, "version", None)
     cuda, rocm = getattr(version, "cuda", None), getattr(version, "hip", None)
     if not cuda and not rocm:
-        return CudaState(
-            False,
-            f"the installed torch {getattr(torch, '__version__', '')} is a build for the CPU only",
-            "To use an NVIDIA GPU, replace this torch by one built for CUDA and restart QGIS.",
-            driver_version=driver,
-        )
+        return CudaState(False, *_cpu_build(getattr(torch, "__version__", "")), driver_version=driver)
     built_for = f"CUDA {cuda}" if cuda else f"ROCm {rocm}"
     problem = _availability_problem(torch, built_for, driver)
     if problem is not None:
@@ -223,6 +218,10 @@ def resolve_device(wanted: str) -> tuple[str, str]:
         raise InputError(f"The device must be one of {', '.join(DEVICES)}, not {wanted!r}.")
     if wanted == "cpu":
         return "cpu", "The CPU is used because the device cpu was asked for."
+    if wanted == "auto" and "torch" not in sys.modules:
+        version = _version("torch", "torch")
+        if version.endswith("+cpu"):  # no need to spend the second that importing it takes
+            return "cpu", CudaState(False, *_cpu_build(version)).reason
     state = cuda_state()
     if state.available:
         return "cuda", state.reason
@@ -273,6 +272,14 @@ def _next_steps(packages: tuple[Package, ...], state: CudaState) -> tuple[str, .
     elif not next(package for package in packages if package.name == "safetensors").installed:
         steps.append("To use trained neural networks, install safetensors into the Python of QGIS and restart QGIS.")
     return tuple(steps)
+
+
+def _cpu_build(version: str) -> tuple[str, str]:
+    """Cause and advice where torch is built without CUDA."""
+    return (
+        f"the installed torch {version} is a build for the CPU only",
+        "To use an NVIDIA GPU, replace this torch by one built for CUDA and restart QGIS.",
+    )
 
 
 def _import_torch() -> ModuleType | tuple[str, str]:

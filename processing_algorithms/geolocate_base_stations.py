@@ -207,14 +207,15 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         frame = _frame(run, sites, crs)
         grid = frame.grid
         run.info(f"{len(sites):,} base stations on {grid.describe()} in {name_of(crs)}.")
-        device = run.device()
+        method = parameters.choice("METHOD")
+        device = run.device() if method == "spdi" else "cpu"
         job = GeolocationJob(
             sites_m=sites.xy_m,
             grid=grid,
             mask=frame.mask,
             surroundings=frame.surroundings,
             surroundings_mask=frame.surroundings_mask,
-            method=parameters.choice("METHOD"),
+            method=method,
             beta=parameters.number("BETA"),
             neighbours=parameters.integer("NEIGHBOURS"),
             min_probability=parameters.number("MIN_PROBABILITY"),

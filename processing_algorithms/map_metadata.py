@@ -159,6 +159,8 @@ class MapMetadata(TelcoLocAlgorithm):
         per_cell = spread(normalised_rows(stack.maps), kpis.by_bs)
         times = times_of_fields(fields, _day(run))
         grid = stack.grid
+        reached = np.zeros(grid.size, bool)
+        reached[stack.maps.indices] = True
         unit = parameters.choice("UNIT")
         scale = 1e6 / grid.cell_area_m2 if unit == UNITS[0] else 1.0
         path = run.outputs.file("OUTPUT", ".tif")
@@ -168,14 +170,14 @@ class MapMetadata(TelcoLocAlgorithm):
         rasters.write_bands(
             path,
             grid,
-            [(values * scale).reshape(grid.shape) for values in per_cell],
+            [np.where(reached, values * scale, -1.0).reshape(grid.shape) for values in per_cell],
             fields,
             metadata,
             nodata=-1.0,
             threads=run.threads,
             progress=run.progress.phase("Writing the density", 0.5, 0.7),
         )
-        limits = styles.class_limits(per_cell[:, per_cell.any(axis=0)][:, ::7] * scale)
+        limits = styles.class_limits(per_cell[:, reached][:, ::7] * scale)
         label = "per km²" if unit == UNITS[0] else "per cell"
         run.style("OUTPUT", run.outputs.results["OUTPUT"], styles.classes_qml(1, limits, unit=label, times=times))
         outside = _write_zones(run, stack, per_cell, fields) if parameters.wants("ZONE_TOTALS") else None

@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 import processing
-from qgis.core import QgsApplication, QgsDateTimeRange, QgsProject, QgsRectangle
+from qgis.core import QgsDateTimeRange, QgsProject, QgsRectangle
 from qgis.PyQt.QtCore import QDate, QDateTime, QEventLoop, QTime, QTimer
 from qgis.utils import iface
 
@@ -40,9 +40,10 @@ def picture(name: str, layers: list, extent: QgsRectangle | None = None) -> None
     for node in root.findLayers():
         if node.layer().customProperty("telcoloc_result"):
             node.setItemVisibilityChecked(node.layer() in layers)
-            node.setExpanded(node.layer() in layers and len(node.layer().name()) > 0 and node.layer() is layers[0])
+            node.setExpanded(node.layer() in layers and name != "best_server")
     if extent is not None:
         iface.mapCanvas().setExtent(extent)
+    iface.messageBar().clearWidgets()
     rendered()
     iface.mainWindow().grab().save(str(IMAGES / f"{name}.png"))
     iface.mapCanvas().grab().save(str(WORK / f"{name}_map.png"))
@@ -55,10 +56,15 @@ def run(algorithm: str, **parameters: object) -> dict:
     layers = QgsProject.instance().mapLayers()
     for key in set(layers) - before:
         layers[key].setCustomProperty("telcoloc_result", True)
+        layers[key].setName(layers[key].name().replace("_", " ").capitalize())
     return result
 
 
 def layer_named(name: str) -> object:
+    """Return the loaded layer of this name."""
+    names = [layer.name() for layer in QgsProject.instance().mapLayers().values()]
+    if name not in names:
+        raise KeyError(f"no layer '{name}' among {sorted(names)}")
     return QgsProject.instance().mapLayersByName(name)[0]
 
 
@@ -87,7 +93,7 @@ def main() -> None:
     for node in root.findLayers():
         if not node.layer().customProperty("telcoloc_result"):
             node.setExpanded(False)
-    picture("geolocation_stack", [layer_named("Geolocation stack")], CENTRE)
+    picture("geolocation_stack", [layer_named("Stack")], CENTRE)
     picture("best_server", [layer_named("Best server")], whole)
     picture("coverage", [layer_named("Coverage")], CENTRE)
     run(
@@ -101,7 +107,9 @@ def main() -> None:
         ZONE_TOTALS=str(WORK / "zone_totals.gpkg"),
     )
     iface.mapCanvas().setTemporalRange(
-        QgsDateTimeRange(QDateTime(QDate(2024, 1, 1), QTime(12, 0)), QDateTime(QDate(2024, 1, 1), QTime(13, 0)), True, False)
+        QgsDateTimeRange(
+            QDateTime(QDate(2024, 1, 1), QTime(12, 0)), QDateTime(QDate(2024, 1, 1), QTime(13, 0)), True, False
+        )
     )
     picture("density_noon", [layer_named("Density")], whole)
     picture("zone_totals", [layer_named("Zone totals")], whole)
@@ -129,4 +137,3 @@ def guarded() -> None:
 
 
 QTimer.singleShot(3000, guarded)
-_ = QgsApplication

@@ -90,6 +90,7 @@ make_venv() {
 link_plugin() {
   local plugins=.qgis/profiles/default/python/plugins
   mkdir -p "$plugins"
+  mkdir -p -m 700 .qgis/runtime
   [ "$(readlink "$plugins/telcoloc" 2>/dev/null)" = "$PWD" ] || ln -sfn "$PWD" "$plugins/telcoloc"
   local ini=.qgis/profiles/default/QGIS/QGIS3.ini
   if [ ! -f "$ini" ]; then

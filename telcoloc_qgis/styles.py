@@ -30,13 +30,15 @@ from qgis.core import (
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QDateTime, Qt
-from qgis.PyQt.QtGui import QColor
+from qgis.PyQt.QtGui import QColor, QPainter
 from qgis.PyQt.QtXml import QDomDocument
 
 #: Light to dark: reads as "more" on a pale map, in print, and for colour-blind eyes (lightness falls monotonically).
 SEQUENTIAL = ("#fff3d6", "#fddc9e", "#fcbb78", "#f6935f", "#e66b5b", "#c74764", "#982d6c", "#611f63")
 #: Muted neighbours for areas; any two can lie side by side.
 AREAS = ("#8dbcd1", "#f0c987", "#a9cba0", "#e0a29a", "#b9aed3", "#d9d38c", "#93c7bd", "#d3b59a", "#c3c8cf")
+#: Printed over the map below like ink, so that streets and names stay readable.
+OVERLAY = QPainter.CompositionMode.CompositionMode_Multiply
 #: A legend with more classes than this opens folded.
 LONG_LEGEND = 12
 
@@ -105,6 +107,7 @@ def classes_qml(
     renderer.setClassificationMin(0.0)
     renderer.setClassificationMax(float(limits[-1]))
     layer.setRenderer(renderer)
+    layer.setBlendMode(OVERLAY)
     if times:
         temporal = layer.temporalProperties()
         temporal.setMode(Qgis.RasterTemporalMode.FixedRangePerBand)
@@ -123,6 +126,7 @@ def best_server_qml(names: Sequence[str], colours: np.ndarray) -> str:
         for index, (name, colour) in enumerate(zip(names, colours))
     ]
     layer.setRenderer(QgsPalettedRasterRenderer(None, 1, classes))
+    layer.setBlendMode(OVERLAY)
     return _exported(layer)
 
 
@@ -139,7 +143,7 @@ def zones_qml(field: str, values: np.ndarray) -> str:
         for low, high, colour in zip(edges[:-1], edges[1:], picked)
     ]
     layer.setRenderer(QgsGraduatedSymbolRenderer(f'"{field}"', ranges))
-    layer.setOpacity(0.8)
+    layer.setBlendMode(OVERLAY)
     return _exported(layer)
 
 
@@ -149,10 +153,10 @@ def coverage_qml() -> str:
     looks = (
         (50, "#2b6c8f59", "#2b6c8fcc", 0.3),
         (75, "#5b9fbf33", "#5b9fbf99", 0.2),
-        (95, "#9cc7da14", "#7aa9bd80", 0.2),
+        (95, "#9cc7da1f", "#6f9fb599", 0.15),
     )
     categories = [
-        QgsRendererCategory(level, _fill(_argb(fill), _argb(line), width), f"{level} % of the devices")
+        QgsRendererCategory(level, _fill(_argb(fill), _argb(line), width), f"{level} % of its devices")
         for level, fill, line, width in looks
     ]
     renderer = QgsCategorizedSymbolRenderer("level", categories)
@@ -175,13 +179,19 @@ def _fill(colour: str, outline: str, width_mm: float) -> QgsFillSymbol:
 
 
 def class_limits(values: np.ndarray, n_classes: int = 7) -> list[float]:
-    """Rising class limits at quantiles of the positive values, rounded to two digits; at least one."""
+    """Rising round class limits, evenly spaced in logarithm from the 10 % to the 99 % quantile of the positive values."""
     positive = np.asarray(values)[np.asarray(values) > 0]
     if not positive.size:
         return [1.0]
-    quantiles = np.quantile(positive, np.linspace(0, 1, n_classes + 1)[1:-1])
-    limits = sorted({float(_significant(value)) for value in quantiles if value > 0})
-    return limits or [float(positive.max())]
+    low, high = np.quantile(positive, [0.1, 0.99])
+    if high < 1.5 * low:
+        return [_round(float(high))]
+    limits = np.geomspace(low, high, n_classes - 1)
+    return sorted({_round(float(limit), 1 if high > 8 * low else 2) for limit in limits})
+
+
+def _round(value: float, digits: int = 2) -> float:
+    return float(f"{value:.{digits - 1}e}")
 
 
 def neighbour_colours(labels: np.ndarray, n_labels: int) -> np.ndarray:
@@ -220,12 +230,17 @@ def _exported(layer: QgsMapLayer) -> str:
 
 
 def _significant(value: float) -> str:
-    """Two significant digits without exponent where that stays short."""
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        digits = max(0, 1 - math.floor(math.log10(abs(value)))) if value else 0
-        rounded = round(value, digits if digits else 1 - math.floor(math.log10(abs(value))) if value else 0)
-        return f"{rounded:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{rounded:.0f}"
-    return f"{value:.1e}"
+    """Two significant digits, with thousands separated, without an exponent where that stays short."""
+    if value == 0:
+        return "0"
+    power = math.floor(math.log10(abs(value)))
+    if not -5 <= power < 9:
+        return f"{value:.1e}"
+    return (
+        f"{round(value, 1 - power):,.{max(0, 1 - power)}f}".rstrip("0").rstrip(".")
+        if power < 1
+        else f"{round(value, 1 - power):,.0f}"
+    )
 
 
 def _qt(moment: datetime) -> QDateTime:
