@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qgis.core import (
@@ -22,12 +22,12 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QMetaType
 
 from ..models.errors import InputError
-from ..models.geolocation.ks2 import compare_maps
-from ..models.geolocation.result import normalised_rows
-from ..models.geolocation.stack import Stack, on_common_grid
 from ..telcoloc_qgis import charts, rasters
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.sites import listed
+
+if TYPE_CHECKING:  # the engine needs scipy, which nothing but a run should load
+    from ..models.geolocation.stack import Stack
 
 
 class CompareGeolocations(TelcoLocAlgorithm):
@@ -94,6 +94,9 @@ class CompareGeolocations(TelcoLocAlgorithm):
         )
 
     def work(self, run: Run) -> dict[str, Any]:
+        from ..models.geolocation.ks2 import compare_maps
+        from ..models.geolocation.result import normalised_rows
+
         reference_source = self.raster_sources("REFERENCE")[0]
         compared_sources = self.raster_sources("COMPARED")
         share = 1 / (1 + len(compared_sources))
@@ -147,6 +150,8 @@ def _unused_name(name: str, taken: dict[str, Any]) -> str:
 
 def _matched(run: Run, reference: Stack, stack: Stack) -> tuple[Stack, Stack]:
     """Cut both stacks to their common base stations, on one grid."""
+    from ..models.geolocation.stack import on_common_grid
+
     common = [name for name in reference.ids if name in set(stack.ids)]
     if not common:
         raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qgis.core import (
@@ -31,9 +31,6 @@ from qgis.PyQt.QtCore import QMetaType
 
 from ..models.errors import InputError
 from ..models.geolocation.coverage import mass_levels
-from ..models.geolocation.engine import METHODS, GeolocationJob, geolocate
-from ..models.geolocation.result import Geolocation
-from ..models.geolocation.sites import Sites, default_cell_size_m, default_margin_m
 from ..models.grid import Grid
 from ..models.progress import Progress
 from ..telcoloc_qgis import polygons, rasters, styles
@@ -41,6 +38,12 @@ from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.crs import name_of
 from ..telcoloc_qgis.sites import listed, read_sites
 
+if TYPE_CHECKING:  # the engine needs scipy, which nothing but a run should load
+    from ..models.geolocation.engine import GeolocationJob
+    from ..models.geolocation.result import Geolocation
+    from ..models.geolocation.sites import Sites
+
+METHODS = ("voronoi", "spdi")
 LEVELS = (0.5, 0.75, 0.95)
 FORMS = ("location_given_bs", "bs_given_location")
 
@@ -201,6 +204,8 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         )
 
     def work(self, run: Run) -> dict[str, Any]:
+        from ..models.geolocation.engine import GeolocationJob, geolocate
+
         parameters = run.parameters
         source = parameters.source("INPUT")
         sites, crs = read_sites(run, source, parameters.field("ID_FIELD", source))
@@ -251,6 +256,8 @@ class _Frame:
 
 def _frame(run: Run, sites: Sites, crs: QgsCoordinateReferenceSystem) -> _Frame:
     """Choose the grid, and a coarser one around it on which the mass cut off is measured."""
+    from ..models.geolocation.sites import default_cell_size_m, default_margin_m
+
     parameters = run.parameters
     extent = parameters.extent("EXTENT", crs)
     cell_size = parameters.number("CELL_SIZE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qgis.core import (
@@ -30,12 +30,12 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QMetaType
 
 from ..models.errors import InputError
-from ..models.geolocation.metadata import spread, times_of_fields
-from ..models.geolocation.result import normalised_rows
-from ..models.geolocation.stack import Stack
 from ..telcoloc_qgis import polygons, rasters, styles
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.sites import id_text, listed
+
+if TYPE_CHECKING:  # the engine needs scipy, which nothing but a run should load
+    from ..models.geolocation.stack import Stack
 
 UNITS = ("per_km2", "per_cell")
 
@@ -145,6 +145,9 @@ class MapMetadata(TelcoLocAlgorithm):
         )
 
     def work(self, run: Run) -> dict[str, Any]:
+        from ..models.geolocation.metadata import spread, times_of_fields
+        from ..models.geolocation.result import normalised_rows
+
         parameters = run.parameters
         source = parameters.source("INPUT")
         fields = parameters.fields("FIELDS", source)

@@ -199,9 +199,10 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: ARG002 - QGIS's signature
         try:
             self.define()
-        except Exception:  # an exception here would abort qgis_process for every algorithm of every plugin
-            self._broken = f"{self.id()} could not be set up:\n{traceback.format_exc()}"
-            QgsMessageLog.logMessage(self._broken, "TelcoLoc", Qgis.MessageLevel.Critical)
+        except Exception as error:  # it would abort qgis_process for every algorithm of every plugin
+            what = f"{type(error).__name__}: {error}"
+            self._broken = f"{self.id()} could not be set up ({what}). Please report it with the log 'TelcoLoc'."
+            QgsMessageLog.logMessage(traceback.format_exc(), "TelcoLoc", Qgis.MessageLevel.Critical)
 
     def canExecute(self) -> tuple[bool, str]:
         return (not self._broken, self._broken)
@@ -225,11 +226,13 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(
-        self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+        self,
+        parameters: dict[str, Any],
+        context: QgsProcessingContext,
+        feedback: QgsProcessingFeedback,  # noqa: ARG002 - QGIS's signature
     ) -> bool:
         if self._broken:  # qgis_process ignores canExecute
-            feedback.reportError(self._broken, True)
-            return False
+            raise QgsProcessingException(self._broken)
         reader = Parameters(self, parameters, context)
         try:  # raster layers are looked up here, in their own thread; all else is safe in processAlgorithm
             self._raster_sources = {
@@ -294,6 +297,11 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if is_out_of_memory(error):
         return "Memory ran out. Use larger cells, a smaller extent, or DEVICE=cpu."
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"This needs the Python package '{error.name}', which is not installed in the Python of QGIS. 'Check environment' "
+            "says what to do."
+        )
     if isinstance(error, OSError):
         return f"A file could not be read or written: {error}."
     return f"This should not have happened ({type(error).__name__}: {error}). Please report it with the log above."

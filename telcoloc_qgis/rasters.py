@@ -6,15 +6,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from osgeo import gdal
-from scipy import sparse
 
 from ..models.errors import InputError, OutputError, TelcoLocError
-from ..models.geolocation.stack import Stack
 from ..models.grid import Grid
 from ..models.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+    from ..models.geolocation.stack import Stack
 
 BLOCK = 128
 _ID_TAG = "TELCOLOC_MEMBERS"
@@ -196,6 +200,10 @@ def read_stack(path: str, name: str, progress: Progress = no_progress) -> Stack:
     InputError
         When the file cannot be read, is not in metres with square cells, or its bands have no or equal descriptions.
     """
+    from scipy import sparse
+
+    from ..models.geolocation.stack import Stack
+
     gdal_path = path.split("|")[0]
     try:
         with gdal_errors("Opening"):

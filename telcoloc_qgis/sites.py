@@ -18,10 +18,10 @@ from qgis.core import (
 )
 
 from ..models.errors import InputError
-from ..models.geolocation.sites import Sites, merge_sites
 from .crs import metric_crs
 
 if TYPE_CHECKING:
+    from ..models.geolocation.sites import Sites
     from .algorithm import Run
 
 #: So many rejected rows are named in a message; all are counted.
@@ -58,6 +58,8 @@ def read_sites(
     InputError
         No features, no points, unknown CRS, no usable row, an id at two places.
     """
+    from ..models.geolocation.sites import merge_sites
+
     layer = source.sourceName()
     if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.PointGeometry:
         kind = QgsWkbTypes.displayString(source.wkbType())
