@@ -1,0 +1,65 @@
+"""What the tests of this folder share beside their fixtures."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "resources" / "sample_city" / "sample_city.gpkg"
+
+
+@dataclass
+class Ran:
+    """What a run returned and said."""
+
+    results: dict = field(default_factory=dict)
+    infos: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
+    errors: list = field(default_factory=list)
+    debug: list = field(default_factory=list)
+
+    def __getitem__(self, name):
+        return self.results[name]
+
+    @property
+    def text(self):
+        return "\n".join([*self.infos, *self.warnings, *self.errors])
+
+
+def collecting_feedback(ran):
+    """Return a QgsProcessingFeedback that writes into `ran`."""
+    from qgis.core import QgsProcessingFeedback
+
+    class Collecting(QgsProcessingFeedback):
+        def __init__(self):
+            super().__init__(False)
+
+        def pushInfo(self, text):
+            ran.infos.append(text)
+
+        def pushWarning(self, text):
+            ran.warnings.append(text)
+
+        def reportError(self, text, fatalError=False):  # noqa: N803 - QGIS's signature
+            ran.errors.append(text)
+
+        def pushDebugInfo(self, text):
+            ran.debug.append(text)
+
+    return Collecting()
+
+
+def assert_one_clear_line(text):
+    assert "Traceback" not in text
+    assert "\n" not in text
+    assert text[-1] in ".?"
+    assert not text.endswith("..")
+    assert "should not have happened" not in text
+
+
+def leftovers(folder):
+    """Files of ours that nobody asked for."""
+    return sorted(
+        path.name
+        for path in Path(folder).rglob("*")
+        if ".part" in path.name or ".aside" in path.name or path.name.endswith(("-wal", "-shm", "-journal"))
+    )
