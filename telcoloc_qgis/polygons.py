@@ -37,8 +37,8 @@ def polygon_features(
     """
     transform = QgsCoordinateTransform(source.sourceCrs(), crs, context.transformContext())
     usable, rejected = [], []
-    request = QgsFeatureRequest().setInvalidGeometryCheck(QgsFeatureRequest.InvalidGeometryCheck.GeometryNoCheck)
-    for feature in source.getFeatures(request):
+    mended_here = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
+    for feature in source.getFeatures(QgsFeatureRequest(), mended_here):
         geometry = QgsGeometry(feature.geometry())
         if geometry.isEmpty():
             rejected.append(f"feature {feature.id()}: no geometry")
