@@ -73,6 +73,7 @@ def read_sites(
     request = QgsFeatureRequest()
     request.setSubsetOfAttributes([id_field] if id_field else [], source.fields())
     ids, points, rejected = [], [], []
+    order = []
     for count, feature in enumerate(source.getFeatures(request)):
         if count % 1000 == 0:
             run.progress(0.0)
@@ -91,6 +92,7 @@ def read_sites(
         if not name:
             rejected.append(f"feature {feature.id()}: {id_field} is empty")
             continue
+        order.append(feature.id())
         ids.append(name)
         points.append(point)
     if rejected:
@@ -99,6 +101,8 @@ def read_sites(
         raise InputError(
             f"{parameter}: none of the {len(rejected):,} rows of layer '{layer}' can be used ({listed(rejected)})."
         )
+    by_id = sorted(range(len(order)), key=order.__getitem__)  # selected features come in any order
+    ids, points = [ids[row] for row in by_id], [points[row] for row in by_id]
     extent = QgsRectangle()
     for point in points:
         extent.combineExtentWith(point)
