@@ -1,10 +1,16 @@
 """What the tests of this folder share beside their fixtures."""
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT / "resources" / "sample_city" / "sample_city.gpkg"
+_FOLDER = tempfile.mkdtemp(prefix="telcoloc_tests_")
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+#: A copy, because QGIS changes a GeoPackage (its change counter) by opening it.
+SAMPLE = Path(shutil.copy(ROOT / "resources" / "sample_city" / "sample_city.gpkg", _FOLDER))
 
 
 @dataclass
@@ -63,3 +69,31 @@ def leftovers(folder):
         for path in Path(folder).rglob("*")
         if ".part" in path.name or ".aside" in path.name or path.name.endswith(("-wal", "-shm", "-journal"))
     )
+
+
+def layer_of(rows, crs="EPSG:32628", fields="id:string", geometry="Point", name="stations"):
+    """Return a memory layer of (WKT or None, attribute, …) rows."""
+    from qgis.core import QgsFeature, QgsGeometry, QgsVectorLayer
+
+    definition = "&".join(f"field={field}" for field in fields.split(","))
+    layer = QgsVectorLayer(f"{geometry}?{f'crs={crs}&' if crs else ''}{definition}", name, "memory")
+    assert layer.isValid()
+    features = []
+    for wkt, *attributes in rows:
+        feature = QgsFeature(layer.fields())
+        feature.setAttributes(attributes)
+        if wkt is not None:
+            feature.setGeometry(QgsGeometry.fromWkt(wkt) if wkt else QgsGeometry.fromWkt("POINT EMPTY"))
+        features.append(feature)
+    assert layer.dataProvider().addFeatures(features)[0]
+    layer.updateExtents()
+    return layer
+
+
+def bands_of(path):
+    """Return ({description: array}, dataset) of a raster."""
+    from osgeo import gdal
+
+    dataset = gdal.Open(str(path))
+    bands = [dataset.GetRasterBand(index) for index in range(1, dataset.RasterCount + 1)]
+    return {band.GetDescription(): band.ReadAsArray() for band in bands}, dataset
