@@ -249,6 +249,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
     ) -> dict[str, Any]:
         run = Run(self, parameters, context, feedback)
         try:
+            run.progress(0.0)
             values = self.work(run)
             run.progress(1.0)
             run.outputs.commit()
