@@ -26,6 +26,12 @@ from ..models.progress import Progress, no_progress
 from .parameters import Parameters
 
 _SIDECARS = ("", ".aux.xml")
+#: Vector formats of several files.
+_FAMILIES = {
+    ".shp": (".shp", ".shx", ".dbf", ".prj", ".cpg", ".qix"),
+    ".tab": (".tab", ".dat", ".map", ".id", ".ind"),
+    ".gml": (".gml", ".xsd"),
+}
 
 
 class Outputs:
@@ -155,18 +161,19 @@ class Outputs:
         return path if path.suffix else None
 
     def _prepare_folder(self, name: str, destination: Path) -> None:
-        aside = destination.with_name(f".{destination.stem}.aside{os.getpid()}{destination.suffix}")
+        family = [destination.with_suffix(suffix) for suffix in _FAMILIES.get(destination.suffix.lower(), ())]
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
-            if destination.exists():
-                destination.replace(aside)
-                self._set_aside.append((aside, destination))
-            else:
-                destination.touch()
-                destination.unlink()
+            for path in family or [destination]:
+                if path.exists():
+                    aside = path.with_name(f".{path.stem}.aside{os.getpid()}{path.suffix}")
+                    path.replace(aside)
+                    self._set_aside.append((aside, path))
+            destination.touch()
+            destination.unlink()
         except OSError as error:
             raise OutputError(f"{name} cannot be written to '{destination}': {error.strerror or error}.") from error
-        self._new.append(destination)
+        self._new += family or [destination]
 
     def _check_written(self, name: str, destination: Path, written: int) -> None:
         """Open the written file again: a full disk shows only here with some drivers."""
