@@ -136,7 +136,9 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         self.add(
             number("MARGIN", self.tr("Margin [m]"), number.Type.Double, None, True, 0.0),
             self.tr(
-                "Width around the outermost BSs when no extent is given. Empty: three times the usual distance to six BSs."
+                "Width around the outermost BSs when no extent is given. Empty: the 95 % quantile of the nearest-neighbour distance. "
+                "Beyond the network spdi spreads every BS's mass ever further, so a wide margin thins out the inner BSs; where the "
+                "land ends, give a boundary instead."
             ),
         )
         self.add(

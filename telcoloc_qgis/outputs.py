@@ -147,6 +147,12 @@ class Outputs:
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
         for aside, path in self._set_aside:
             aside.replace(path)
+        # QGIS would look for what it was told to load, complain that it is missing, and never say that the run has ended.
+        context = self.parameters.context
+        gone = set(map(str, self.results.values()))
+        context.setLayersToLoadOnCompletion(
+            {key: details for key, details in context.layersToLoadOnCompletion().items() if key not in gone}
+        )
 
     def _plain_file(self, name: str) -> Path | None:
         """The file a sink will write, None for memory layers and database tables."""
