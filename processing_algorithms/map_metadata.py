@@ -99,7 +99,10 @@ class MapMetadata(TelcoLocAlgorithm):
             QgsProcessingParameterFeatureSource(
                 "ZONES", self.tr("Zones"), [QgsProcessing.SourceType.TypeVectorPolygon], optional=True
             ),
-            self.tr("Polygons to sum the KPIs over; a cell on a border counts with the share of it inside."),
+            self.tr(
+                "Polygons to sum the KPIs over. A cell between zones counts in each with its share; at their outer edge it counts "
+                "whole when they hold half of it."
+            ),
         )
         self.add(
             QgsProcessingParameterEnum(
@@ -295,15 +298,20 @@ def _write_zones(run: Run, stack: Stack, per_cell: np.ndarray, kpi_fields: list[
         fields.append(QgsField(name, QMetaType.Type.Double))
         names.append(name)
     progress = run.progress.phase("Summing over zones", 0.7, 1.0)
+    shares, without_cells = [], []
     covered = np.zeros(stack.grid.size)
-    rows, without_cells = [], []
     for index, (zone, geometry) in enumerate(usable):
         progress(index / len(usable))
         cells, share = polygons.shares_of_cells(geometry, stack.grid)
         if not len(cells):
             without_cells.append(f"feature {zone.id()}")
         covered[cells] += share
-        totals = (per_cell[:, cells] * share).sum(axis=1)
+        shares.append((cells, share))
+    # Where zones end (a coast), a cell belongs to them whole when they hold half of it, as with a boundary; inside they share it.
+    whole = np.where(covered >= 0.5, 1 / np.clip(covered, 0.5, 1), 0.0)
+    rows = []
+    for (zone, geometry), (cells, share) in zip(usable, shares):
+        totals = (per_cell[:, cells] * (share * whole[cells])).sum(axis=1)
         geometry.convertToMultiType()
         feature = QgsFeature(fields)
         feature.setGeometry(geometry)
@@ -318,6 +326,6 @@ def _write_zones(run: Run, stack: Stack, per_cell: np.ndarray, kpi_fields: list[
     layer = run.outputs.table("ZONE_TOTALS", fields, rows, QgsWkbTypes.Type.MultiPolygon, crs, progress, len(rows))
     sums = np.array([[row[name] for name in names] for row in rows])
     run.style("ZONE_TOTALS", layer, styles.zones_qml(names[0], sums[:, 0]))
-    outside = float((per_cell * np.maximum(1 - covered, 0)).sum())
+    outside = float(per_cell[:, whole == 0].sum())
     run.info(f"{outside:,.6g} of the mapped total lies in no zone.")
     return outside
