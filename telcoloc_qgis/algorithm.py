@@ -25,6 +25,7 @@ from qgis.core import (
     QgsProcessingOutputDefinition,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
+    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterRasterLayer,
 )
@@ -36,7 +37,7 @@ from ..models.environment import resolve_device
 from ..models.errors import Cancelled, TelcoLocError
 from .feedback import FeedbackProgress
 from .outputs import Outputs
-from .parameters import Parameters, unknown_parameter
+from .parameters import Parameters, unknown_parameter, wrong_value
 from .styles import StyleOnLoad
 
 RESOURCES = Path(__file__).resolve().parents[1] / "resources"
@@ -113,6 +114,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         self._help: dict[str, tuple[str, str]] = {}
         self._broken = ""
         self._raster_sources: dict[str, list[tuple[str, str]]] = {}
+        self._input_files: dict[str, str] = {}
 
     # What a subclass writes
 
@@ -160,6 +162,10 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         """(path, name) of each raster of a parameter."""
         return self._raster_sources[name]
 
+    def input_files(self) -> dict[str, str]:
+        """Return the parameter that reads each file, by the file's real path."""
+        return dict(self._input_files)
+
     def tr(self, text: str) -> str:
         """Translate in the context of the plugin."""
         return QCoreApplication.translate("TelcoLoc", text)
@@ -194,7 +200,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         return str(RESOURCES / "icons" / self.ICON)
 
     def helpUrl(self) -> str:
-        return (RESOURCES / "help" / f"{self.NAME}.html").as_uri() if (RESOURCES / "help").is_dir() else ""
+        return (RESOURCES / "help" / f"{self.NAME}.html").as_uri()
 
     def initAlgorithm(self, configuration: dict[str, Any] | None = None) -> None:  # noqa: ARG002 - QGIS's signature
         try:
@@ -210,7 +216,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
     def shortHelpString(self) -> str:
         """HTML in the dialog, plain text in a terminal, from the texts given in `define`."""
         try:
-            return self._help_page(html=not _in_terminal())
+            return self.help_page(html=not _in_terminal())
         except Exception:  # as in initAlgorithm
             QgsMessageLog.logMessage(traceback.format_exc(), "TelcoLoc", Qgis.MessageLevel.Critical)
             return self.SUMMARY
@@ -220,7 +226,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         return dict(self._help)
 
     def checkParameterValues(self, parameters: dict[str, Any], context: QgsProcessingContext) -> tuple[bool, str]:
-        problem = unknown_parameter(self, parameters)
+        problem = unknown_parameter(self, parameters) or wrong_value(self, parameters, context)
         if problem:
             return False, problem
         return super().checkParameterValues(parameters, context)
@@ -240,6 +246,14 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
                 for definition in self.parameterDefinitions()
                 if isinstance(definition, (QgsProcessingParameterRasterLayer, QgsProcessingParameterMultipleLayers))
             }
+            self._input_files = {}
+            for definition in self.parameterDefinitions():
+                name = definition.name()
+                sources = [path for path, _ in self._raster_sources.get(name, [])]
+                if isinstance(definition, QgsProcessingParameterFeatureSource):
+                    layer = self.parameterAsLayer(parameters, name, context)
+                    sources = [layer.source()] if layer is not None and layer.providerType() == "ogr" else []
+                self._input_files.update({os.path.realpath(source.split("|")[0]): name for source in sources})
         except TelcoLocError as error:
             raise QgsProcessingException(str(error)) from error
         return True
@@ -265,7 +279,8 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
             raise QgsProcessingException(message) from error
         return {**run.outputs.results, **values}
 
-    def _help_page(self, html: bool) -> str:
+    def help_page(self, html: bool) -> str:
+        """The whole help, as HTML or as plain text."""
         inputs = {definition.name() for definition in self.parameterDefinitions() if not definition.isDestination()}
         parts = [("", self.DESCRIPTION or self.SUMMARY)]
         parts.append((self.tr("Parameters"), {name: entry for name, entry in self._help.items() if name in inputs}))

@@ -208,7 +208,7 @@ def test_an_algorithm_that_cannot_be_set_up_breaks_no_other(qgis_app):
 
 
 def test_an_exception_in_the_help_does_not_escape(monkeypatch):
-    monkeypatch.setattr(TelcoLocAlgorithm, "_help_page", lambda self, html: 1 / 0)
+    monkeypatch.setattr(TelcoLocAlgorithm, "help_page", lambda self, html: 1 / 0)
     assert Whole().shortHelpString() == "Cannot be set up."
 
 
