@@ -14,6 +14,8 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingFeatureSource,
     QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterNumber,
     QgsProcessingUtils,
     QgsRasterLayer,
     QgsRectangle,
@@ -137,6 +139,52 @@ class Parameters:
     def _given_text(self, name: str) -> str:
         value = self.values.get(name)
         return getattr(value, "source", lambda: str(value))() if value is not None else ""
+
+
+def wrong_value(
+    algorithm: QgsProcessingAlgorithm, values: Mapping[str, Any], context: QgsProcessingContext
+) -> str | None:
+    """One sentence about the first value that is missing, no number, out of range or no choice, None when there is none.
+
+    QGIS says no more than "Incorrect parameter value for BETA".
+    """
+    optional = QgsProcessingParameterDefinition.Flag.FlagOptional
+    for definition in algorithm.parameterDefinitions():
+        name, value = definition.name(), values.get(definition.name())
+        if value is None or value == "" or value == []:
+            if not definition.flags() & optional and definition.defaultValue() is None:
+                return f"{name} ({definition.description()}) is missing."
+        elif isinstance(definition, QgsProcessingParameterNumber) and isinstance(value, (str, int, float)):
+            problem = _wrong_number(definition, value)
+            if problem:
+                return f"{name} is '{value}'; it must be {problem}."
+        elif isinstance(definition, QgsProcessingParameterEnum) and isinstance(value, (str, int)):
+            options = definition.options()
+            if value not in options:
+                return f"{name} is '{value}'; choose one of: {', '.join(options)}."
+        elif not definition.checkValueIsAcceptable(value, context):
+            return f"{name} is '{_text(value)}', which does not exist or is of the wrong kind."
+    return None
+
+
+def _text(value: object) -> str:
+    """How a value reads: lists by their parts, layers by their source."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return value.source() if callable(getattr(value, "source", None)) else str(value)
+
+
+def _wrong_number(definition: QgsProcessingParameterNumber, value: str | float) -> str | None:
+    low, high = definition.minimum(), definition.maximum()
+    try:
+        number = float(value)
+    except ValueError:
+        return "a number"
+    if low <= number <= high and math.isfinite(number):
+        return None
+    if high < 1e9:
+        return f"a number from {low:g} to {high:g}"
+    return f"a finite number, {low:g} or more" if low > -1e9 else "a finite number"
 
 
 def unknown_parameter(algorithm: QgsProcessingAlgorithm, values: Mapping[str, Any]) -> str | None:
