@@ -42,6 +42,7 @@ class Outputs:
         self.results: dict[str, Any] = {}
         self._parts: list[tuple[Path, Path]] = []
         self._new: list[Path] = []
+        self._claimed: dict[str, str] = {}
         self._set_aside: list[tuple[Path, Path]] = []
 
     def file(self, name: str, suffix: str) -> Path:
@@ -69,6 +70,7 @@ class Outputs:
         except OSError as error:
             raise OutputError(f"{name} cannot be written to '{destination}': {error.strerror or error}.") from error
         self._parts.append((part, destination))
+        self._claim(name, destination)
         self.results[name] = str(destination)
         return part
 
@@ -154,6 +156,14 @@ class Outputs:
             {key: details for key, details in context.layersToLoadOnCompletion().items() if key not in gone}
         )
 
+    def _claim(self, name: str, destination: Path) -> None:
+        """Refuse a destination that another output has, or that an input is read from."""
+        path = os.path.realpath(destination)
+        other = {**self.parameters.algorithm.input_files(), **self._claimed}.get(path)
+        if other:
+            raise OutputError(f"{name} and {other} are the same file, '{destination}'; give {name} another one.")
+        self._claimed[path] = name
+
     def _plain_file(self, name: str) -> Path | None:
         """The file a sink will write, None for memory layers and database tables."""
         value = self.parameters.values.get(name)
@@ -167,9 +177,12 @@ class Outputs:
         return path if path.suffix else None
 
     def _prepare_folder(self, name: str, destination: Path) -> None:
+        self._claim(name, destination)
         family = [destination.with_suffix(suffix) for suffix in _FAMILIES.get(destination.suffix.lower(), ())]
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
+            if destination.is_dir():
+                raise IsADirectoryError("it is a folder")
             for path in family or [destination]:
                 if path.exists():
                     aside = path.with_name(f".{path.stem}.aside{os.getpid()}{path.suffix}")
