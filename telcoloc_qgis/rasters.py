@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from osgeo import gdal
+from osgeo import gdal, osr
 
 from ..models.errors import InputError, OutputError, TelcoLocError
 from ..models.grid import Grid
@@ -249,6 +249,13 @@ def _grid_of(dataset: gdal.Dataset, name: str) -> Grid:
     x_min, width, skew_x, y_max, skew_y, height = dataset.GetGeoTransform()
     if skew_x or skew_y or width <= 0 or height >= 0 or abs(width + height) > 1e-6 * width:
         raise InputError(f"'{name}' needs square, north-up cells; its cells are {width:g} x {-height:g}.")
+    crs = dataset.GetSpatialRef() or osr.SpatialReference()
+    if crs.IsGeographic() or (crs.IsProjected() and abs(crs.GetLinearUnits() - 1) > 1e-9):
+        unit = "degrees" if crs.IsGeographic() else crs.GetLinearUnitsName()
+        raise InputError(
+            f"'{name}' is in {unit} ({crs.GetName()}), but a stack must be in metres; make it with 'Geolocate base stations', or "
+            "warp it with 'Warp (reproject)' and resampling 'sum'."
+        )
     return Grid(dataset.RasterYSize, dataset.RasterXSize, x_min, y_max, width, dataset.GetProjection())
 
 
