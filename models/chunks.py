@@ -51,7 +51,8 @@ def run_chunks(
     """
     if n_items <= 0:
         return []
-    starts = list(range(0, n_items, max(1, chunk)))
+    chunk = max(1, chunk)
+    starts = list(range(0, n_items, chunk))
     results: list[list[Result]] = [[] for _ in starts]
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         waiting: dict[Future[list[Result]], int] = {}

@@ -24,6 +24,8 @@ _CHUNK_VALUES_CPU = 1 << 17
 _CHUNK_VALUES_CUDA = 1 << 25
 #: Side of the largest tile [cells], a power of two.
 _LARGEST_TILE = 32
+#: Distances (tiles × BSs) a chunk of the search for the BSs that matter may have to look at.
+_FINDER_VALUES = 1 << 18
 #: A tile is small enough when its radius is at most this share of the distance to its third nearest BS.
 _TILE_RADIUS_SHARE = 0.15
 #: Probabilities below this are what the clipping of λ leaves of zero.
@@ -107,7 +109,8 @@ def geolocate(job: GeolocationJob, progress: Progress = no_progress) -> Geolocat
         raise InputError("No cell of the grid lies inside the boundary, so there is nowhere to put mass.")
     n_bs = len(job.sites_m)
     mass_outside = np.full(n_bs, np.nan)
-    main = progress
+    main = _prepared(job, span(progress, 0.0, 0.1))
+    begin = 0.1
     if job.surroundings is not None:
         around = replace(
             job,
@@ -117,14 +120,14 @@ def geolocate(job: GeolocationJob, progress: Progress = no_progress) -> Geolocat
             surroundings_mask=None,
             min_probability=1e-4,
         )
-        main = span(progress, 0.1, 1.0)
         mass_outside = np.zeros(n_bs)
         if job.surroundings_mask is None or job.surroundings_mask.any():
-            shares, _ = _shares(around, span(progress, 0.0, 0.1))
+            shares, _ = _prepared(around, span(progress, 0.1, 0.12))(span(progress, 0.12, 0.2))
             for share in shares:
                 mass_outside += np.bincount(share.bs, share.probability, minlength=n_bs)
             mass_outside *= job.surroundings.cell_area_m2 / job.grid.cell_area_m2
-    shares, neighbours = _shares(job, span(main, 0.0, 0.9))
+        begin = 0.2
+    shares, neighbours = main(span(progress, begin, 0.9))
     result = assemble(job.grid, n_bs, shares, neighbours)
     inside = result.mass
     with np.errstate(invalid="ignore"):
@@ -133,14 +136,19 @@ def geolocate(job: GeolocationJob, progress: Progress = no_progress) -> Geolocat
     return result
 
 
-def _shares(job: GeolocationJob, progress: Progress) -> tuple[list[CellShares], tuple[int, int, int]]:
+#: The cells' shares and the (smallest, median, largest) number of BSs looked at.
+_Found = tuple[list[CellShares], tuple[int, int, int]]
+
+
+def _prepared(job: GeolocationJob, progress: Progress) -> Callable[[Progress], _Found]:
+    """Check that the job fits its memory, and return what remains to be done."""
     tree = cKDTree(job.sites_m)
     if job.method == "voronoi" or len(job.sites_m) == 1:
-        return _voronoi(job, tree, progress), (1, 1, 1)
+        return _voronoi(job, tree)
     return _spdi(job, tree, progress)
 
 
-def _voronoi(job: GeolocationJob, tree: cKDTree, progress: Progress) -> list[CellShares]:
+def _voronoi(job: GeolocationJob, tree: cKDTree) -> Callable[[Progress], _Found]:
     """Give every cell to the BS nearest to its centre."""
     cells = np.arange(job.grid.size) if job.mask is None else np.flatnonzero(job.mask)
     _check_memory(job, len(cells), "Voronoi cells")
@@ -151,32 +159,36 @@ def _voronoi(job: GeolocationJob, tree: cKDTree, progress: Progress) -> list[Cel
         ones = np.ones(len(some), np.int32)
         return CellShares(some, ones, nearest.astype(np.int32), ones.astype(np.float32))
 
-    return run_chunks(work, len(cells), 50_000, job.threads, progress)
+    return lambda progress: (run_chunks(work, len(cells), 50_000, job.threads, progress), (1, 1, 1))
 
 
-def _spdi(job: GeolocationJob, tree: cKDTree, progress: Progress) -> tuple[list[CellShares], tuple[int, int, int]]:
-    groups = _grouped_tiles(job, tree, span(progress, 0.0, 0.1))
+def _spdi(job: GeolocationJob, tree: cKDTree, progress: Progress) -> Callable[[Progress], _Found]:
+    groups = _grouped_tiles(job, tree, progress)
     looked_at = np.concatenate([np.full(group.n_cells, group.neighbours.shape[1]) for group in groups])
     neighbours = (int(looked_at.min()), int(np.median(looked_at)), int(looked_at.max()))
     if job.neighbours is not None:
         neighbours = (min(job.neighbours, len(job.sites_m)),) * 3
     _check_memory(job, _estimated_values(job, groups), "kept probabilities")
 
-    shares: list[CellShares] = []
     costs = np.array([group.neighbours.size * group.side**2 for group in groups], float)
-    ends = 0.1 + 0.9 * np.cumsum(costs) / costs.sum()
-    begin = 0.1
+    ends = np.cumsum(costs) / costs.sum()
     chunk_values = _CHUNK_VALUES_CPU if job.device == "cpu" else _CHUNK_VALUES_CUDA
-    for group, end in zip(groups, ends):
-        shares += run_chunks(
-            group.worker(job),
-            len(group.neighbours),
-            max(1, chunk_values // (group.neighbours.shape[1] * group.side**2)),
-            job.threads if job.device == "cpu" else 1,
-            span(progress, begin, end),
-        )
-        begin = end
-    return shares, neighbours
+
+    def run(progress: Progress) -> _Found:
+        shares: list[CellShares] = []
+        begin = 0.0
+        for group, end in zip(groups, ends):
+            shares += run_chunks(
+                group.worker(job),
+                len(group.neighbours),
+                max(1, chunk_values // (group.neighbours.shape[1] * group.side**2)),
+                job.threads if job.device == "cpu" else 1,
+                span(progress, begin, end),
+            )
+            begin = end
+        return shares, neighbours
+
+    return run
 
 
 def _grouped_tiles(job: GeolocationJob, tree: cKDTree, progress: Progress) -> list[_TileGroup]:
@@ -190,6 +202,7 @@ def _grouped_tiles(job: GeolocationJob, tree: cKDTree, progress: Progress) -> li
     rows, columns = (axis.ravel() for axis in np.indices((padded_shape[0] // side, padded_shape[1] // side)) * side)
     found: dict[tuple[int, int], list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     n_levels = _LARGEST_TILE.bit_length()
+    chunk = min(1024, max(16, _FINDER_VALUES // tree.n))
     for level in range(n_levels):
         filled = mask.reshape(padded_shape[0] // side, side, padded_shape[1] // side, side).any(axis=(1, 3))
         keep = filled[rows // side, columns // side]
@@ -202,7 +215,7 @@ def _grouped_tiles(job: GeolocationJob, tree: cKDTree, progress: Progress) -> li
         accepted = np.flatnonzero(alike)
         work = _finder(job, tree, accepted, centres, radius_m, negligible)
         chunks = run_chunks(
-            work, len(accepted), 1024, job.threads, span(progress, level / n_levels, (level + 1) / n_levels)
+            work, len(accepted), chunk, job.threads, span(progress, level / n_levels, (level + 1) / n_levels)
         )
         for group in (group for chunk in chunks for group in chunk):
             key = (side, group.neighbours.shape[1])

@@ -29,7 +29,7 @@ def spread(location_given_bs: sparse.csr_matrix, kpis: np.ndarray) -> np.ndarray
 
 
 _HOUR = re.compile(r"^(?:.*_)?(?:h|hour|hr)_?([01]?\d|2[0-3])$|^([01]?\d|2[0-3])[:h](00)?$", re.IGNORECASE)
-_DATE_TIME = re.compile(r"(\d{4})[-_]?(\d{2})[-_]?(\d{2})(?:[T_ -]?(\d{2})[:_-]?(\d{2})?)?(?!\d)")
+_DATE_TIME = re.compile(r"(?<!\d)((?:19|20)\d{2})[-_]?(\d{2})[-_]?(\d{2})(?:[T_ -]?(\d{2})[:_-]?(\d{2})?)?(?!\d)")
 
 
 def times_of_fields(names: Sequence[str], day: datetime) -> list[tuple[datetime, datetime]] | None:
@@ -47,13 +47,15 @@ def times_of_fields(names: Sequence[str], day: datetime) -> list[tuple[datetime,
     -------
     list of (begin, end), or None
         UTC ranges [begin, end) in the order of `names`: each ends where the next one begins, the last lasts as long as the one
-        before it (an hour or a day where there is only one). None unless every name is a time and no two are equal.
+        before it (an hour or a day where there is only one). None unless every name is a time, all of one kind, and no two are equal.
     """
     begins = []
     hourly = True
+    kinds = set()
     for name in names:
         hour = _HOUR.match(name.strip())
         date = _DATE_TIME.search(name)
+        kinds.add(bool(hour))
         if hour:
             value = int(hour.group(1) or hour.group(2))
             begins.append(
@@ -68,7 +70,7 @@ def times_of_fields(names: Sequence[str], day: datetime) -> list[tuple[datetime,
             hourly &= date.group(4) is not None
         else:
             return None
-    if not begins or len(set(begins)) < len(begins):
+    if len(kinds) != 1 or len(set(begins)) < len(begins):
         return None
     ordered = sorted(begins)
     last = ordered[-1] - ordered[-2] if len(ordered) > 1 else timedelta(hours=1) if hourly else timedelta(days=1)

@@ -77,10 +77,15 @@ def association_probabilities(squared_distances: Any, beta: float) -> Any:  # no
     return _probabilities_torch(squared_distances, beta)
 
 
+def _nodes(dtype: str, n_bs: int) -> int:
+    """Number of nodes: ∏ (1 − e^(−λt)) of n alike BSs rises within 1 / log n of s, so hundreds of them need a finer grid."""
+    return math.ceil(_NODES[dtype] * max(1.0, math.log(n_bs) / math.log(64)))
+
+
 def _probabilities_numpy(squared: np.ndarray, beta: float) -> np.ndarray:
     n_bs, n_cells = squared.shape
     dtype = squared.dtype
-    nodes, cut_off = _NODES[dtype.name], _CUT_OFF[dtype.name]
+    nodes, cut_off = _nodes(dtype.name, n_bs), _CUT_OFF[dtype.name]
     if n_bs == 1:
         return np.ones_like(squared)
     columns = np.arange(n_cells)
@@ -99,6 +104,7 @@ def _probabilities_numpy(squared: np.ndarray, beta: float) -> np.ndarray:
     # Both log ∏ min(1, λt) and log ∏ (1 − e^(−λt)) are concave in s = log t, so Newton's steps from the left never pass the
     # root: each is a safe lower limit of the nodes. The second one is tighter where many BSs are alike.
     log_cut_off = math.log(cut_off)
+    end = math.log(math.log(n_bs / cut_off))
     start = (log_cut_off - log_rate.sum(axis=0)) / n_bs
     buffer = np.empty_like(log_rate)
     for _ in range(3):
@@ -109,6 +115,7 @@ def _probabilities_numpy(squared: np.ndarray, beta: float) -> np.ndarray:
     x = np.exp(log_rate, out=log_rate)
     complement = np.empty_like(x)
     for _ in range(2):
+        np.minimum(start, end, out=start)  # or a BS on the cell centre would send x beyond float32
         np.multiply(x, np.exp(start), out=buffer)
         np.clip(buffer, 1e-30, _FAR, out=buffer)
         np.expm1(buffer, out=complement)
@@ -117,13 +124,14 @@ def _probabilities_numpy(squared: np.ndarray, beta: float) -> np.ndarray:
         np.negative(buffer, out=buffer)
         np.log(np.negative(np.expm1(buffer, out=buffer), out=buffer), out=buffer)
         start += np.clip((log_cut_off - buffer.sum(axis=0)) / slope, 0, 20)
-    step = np.maximum(math.log(math.log(n_bs / cut_off)) - start, 0) / nodes
+    np.minimum(start, end, out=start)
+    step = (end - start) / nodes
 
     # x = −λ_j t at the node; each node multiplies t by e^step. u = 1 − e^(−λt) needs no expm1: where it is imprecise, ∏u is ~0.
     # Beyond _FAR, e^(−λt) is nothing; stopping there keeps all values normal numbers (denormal ones cost 30 times as much).
     x *= np.negative(np.exp(start + step / 2))
     growth = np.exp(step).astype(dtype)
-    step = step.astype(dtype)
+    step = np.log(growth, dtype=np.float64).astype(dtype)  # of the rounded growth: one bias less
     probability = np.zeros_like(x)
     tiny = dtype.type(1e-30)
     for _ in range(nodes):
@@ -139,7 +147,7 @@ def _probabilities_numpy(squared: np.ndarray, beta: float) -> np.ndarray:
         probability -= buffer
         x *= growth
     probability[nearest, columns] = 0
-    rest = probability.sum(axis=0)
+    rest = probability.sum(axis=0, dtype=np.float64)
     probability[nearest, columns] = np.maximum(1 - rest, 0)
     return probability
 
@@ -150,13 +158,14 @@ def _probabilities_torch(squared: Any, beta: float) -> Any:  # noqa: ANN401 - to
 
     n_bs = squared.shape[0]
     name = str(squared.dtype).replace("torch.", "")
-    nodes, cut_off = _NODES[name], _CUT_OFF[name]
+    nodes, cut_off = _nodes(name, n_bs), _CUT_OFF[name]
     if n_bs == 1:
         return torch.ones_like(squared)
     two_smallest, nearest = squared.topk(2, dim=0, largest=False)
     nearest = nearest[:1]
     log_rate = (squared / two_smallest[1]).log_().mul_(beta / 2).clamp_(_LOG_RATE_MIN, _LOG_RATE_MAX)
     log_cut_off = math.log(cut_off)
+    end = math.log(math.log(n_bs / cut_off))
     start = (log_cut_off - log_rate.sum(0)) / n_bs
     for _ in range(3):
         shifted = log_rate + start
@@ -164,12 +173,15 @@ def _probabilities_torch(squared: Any, beta: float) -> Any:  # noqa: ANN401 - to
         start = start - (shifted.clamp_(max=0).sum(0) - log_cut_off) / active
     rate = log_rate.exp_()
     for _ in range(2):
+        start = start.clamp_(max=end)
         here = (rate * start.exp()).clamp_(1e-30, _FAR)
         slope = (here / here.expm1()).sum(0)
         start = start + ((log_cut_off - here.neg().expm1().neg().log().sum(0)) / slope).clamp_(0, 20)
-    step = (math.log(math.log(n_bs / cut_off)) - start).clamp_(min=0) / nodes
+    start = start.clamp_(max=end)
+    step = (end - start) / nodes
     x = rate * (start + step / 2).exp().neg()
     growth = step.exp()
+    step = growth.double().log().to(step.dtype)
     probability = torch.zeros_like(x)
     for _ in range(nodes):
         x = x.clamp_(min=-_FAR)
@@ -178,8 +190,8 @@ def _probabilities_torch(squared: Any, beta: float) -> Any:  # noqa: ANN401 - to
         probability -= value.div_(complement).mul_(x).mul_(complement.prod(0) * step)
         x = x.mul_(growth)
     probability.scatter_(0, nearest, 0)
-    rest = probability.sum(0, keepdim=True)
-    return probability.scatter_(0, nearest, (1 - rest).clamp_(min=0))
+    rest = probability.sum(0, keepdim=True, dtype=torch.float64)
+    return probability.scatter_(0, nearest, (1 - rest).clamp_(min=0).to(probability.dtype))
 
 
 @dataclass(frozen=True)
@@ -258,7 +270,10 @@ def _lost(distance: np.ndarray, n_kept: int, n_bs: int, radius_m: float, beta: f
         all_kept_small = (-np.expm1(-kept * t)).prod(axis=1)
         beyond = dropped * np.exp(-np.minimum(dropped * t, _FAR))
         lost += step * t * all_kept_small * (beyond.sum(axis=1) + (n_bs - distance.shape[1]) * beyond[:, -1])
-    lost[nearest_dropped <= 0] = np.inf
+    # Beyond the last t there is at most Σ e^(−λt): much where a dropped BS may come closer to a cell than the kept ones.
+    beyond = np.exp(-np.minimum(dropped * t * math.exp(step / 2), _FAR))
+    lost += beyond.sum(axis=1) + (n_bs - distance.shape[1]) * beyond[:, -1]
+    lost[nearest_dropped <= 1e-3] = np.inf
     return lost
 
 
