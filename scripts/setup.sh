@@ -12,6 +12,10 @@ QGIS_PACKAGES=(qgis python3-qgis)
 APT_PACKAGES=(python3-venv python3-pip python3-geopandas python3-rasterio python3-scipy python3-sklearn
               python3-matplotlib python3-pandas xvfb xauth git make zip)
 REQUIREMENTS=requirements-dev.txt
+# shellcheck source=/dev/null
+. /etc/os-release
+# Debian 13 has torch for its own Python and numpy; on Debian 12 it comes from pip.
+[ "${VERSION_CODENAME:-}" = trixie ] && APT_PACKAGES+=(python3-torch)
 PYTHON=/usr/bin/python3   # QGIS's own Python on Debian; another python3 first on the PATH has no qgis
 
 say() { printf '\033[1m[setup]\033[0m %s\n' "$*"; }
@@ -62,8 +66,6 @@ apt_install() {
 }
 
 install_debian_packages() {
-  # shellcheck source=/dev/null
-  . /etc/os-release
   local suite=()
   case "${VERSION_CODENAME:-}" in
     bookworm) add_backports; suite=(-t bookworm-backports) ;;
