@@ -260,16 +260,14 @@ def geolocate(folder: Path, layer: Path, outputs: Sequence[str], **parameters: o
     )
 
 
-STEP_HEADER = ("run", "wall", "start and reading", "compute", "stack", "best server", "coverage", "peak RSS", "load")
+STEP_HEADER = ("run", "wall", "start and reading", "compute", "rasters", "coverage", "peak RSS", "load")
 
 
 def step_row(what: str, run: ProcessRun, load_before: str) -> tuple[str, ...]:
-    """A row of `STEP_HEADER`: the steps of a geolocation, from when the log names them."""
-    marks = ("Computing probabilities", "Computed in", "Writing the best server", "Drawing coverage areas", "Results")
-    begun, computed, best, coverage, end = (run.at(text) for text in marks)
+    """A row of `STEP_HEADER`: the steps of a geolocation, from when the log names them (qgis_process passes lines on in batches)."""
+    marks = ("Computing probabilities", "Computed in", "Drawing coverage areas", "Results")
+    begun, computed, coverage, end = (run.at(text) for text in marks)
     end = end if end is not None else run.seconds
-    stack_end = next(moment for moment in (best, coverage, end) if moment is not None)
-    best_end = next(moment for moment in (coverage, end) if moment is not None)
 
     def between(first: float | None, last: float | None) -> str:
         return "–" if first is None or last is None else duration(max(last - first, 0))
@@ -279,8 +277,7 @@ def step_row(what: str, run: ProcessRun, load_before: str) -> tuple[str, ...]:
         duration(run.seconds),
         between(0.0, begun),
         between(begun, computed),
-        between(computed, stack_end),
-        between(best, best_end),
+        between(computed, coverage if coverage is not None else end),
         between(coverage, end),
         f"{run.peak_mib / 1024:.2f} GiB",
         load_before,

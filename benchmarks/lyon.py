@@ -10,7 +10,7 @@ OUTPUTS = ("OUTPUT", "BEST_SERVER", "COVERAGE")
 SETS = (
     ("Orange, 520 BSs", "operator = 'Orange' AND city = 'Lyon'", {}, 5),
     ("Orange, MARGIN=10000", "operator = 'Orange' AND city = 'Lyon'", {"MARGIN": 10_000}, 3),
-    ("all four operators, 1,875 BSs", "city = 'Lyon'", {}, 3),
+    ("all four operators, 1,875 points", "city = 'Lyon'", {}, 3),
 )
 
 

@@ -65,11 +65,23 @@ def machine() -> str:
     )
 
 
+def state() -> str:
+    """The commit measured, and whether the code differed from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=kit.ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "models", "telcoloc_qgis", "processing_algorithms")
+    return f"commit {git('rev-parse', '--short', 'HEAD') or 'unknown'}{' with changes' if changed else ''}"
+
+
 def section(name: str, title: str, body: str) -> str:
     """One benchmark's part of the page, between marks by which it is found again."""
     command = f".venv/bin/python benchmarks/run.py --only {name}"
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    foot = f"<sub>`{command}`, {now}, {machine()}.</sub>"
+    foot = f"<sub>`{command}`, {now}, {state()}, {machine()}.</sub>"
     return f"<!-- {name} -->\n## {title}\n\n{body}\n\n{foot}\n<!-- end {name} -->\n"
 
 

@@ -38,9 +38,9 @@ The methods:
   the chunk size that proved fastest; nothing is assembled. *As written*: 2⁴ terms per BS. *Shared sums*: our own rearrangement,
   in which the five BSs of a cell share the sums over subsets (31 per cell).
 
-The error is the largest |ΔP(i|ℓ)| over all cells and BSs against our own float64 result without dropping (kept as
-float32), which differs from the
-adaptive integration by at most {check:.0e} on the sampled cells. *Mass misplaced* is ½ Σ_i |ΔP(i|ℓ)|, mean over cells."""
+The error is the largest |ΔP(i|ℓ)| over all cells and BSs against our own float64 result without dropping (kept as float32), which
+differs from the adaptive integration by at most {check:.0e} on the sampled cells. *Mass misplaced* is ½ Σ_i |ΔP(i|ℓ)|, mean over
+cells."""
 
 
 def run(quick: bool) -> kit.Report:
