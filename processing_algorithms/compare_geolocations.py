@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qgis.core import (
     QgsFeature,
-    QgsField,
-    QgsFields,
     QgsProcessing,
     QgsProcessingOutputNumber,
     QgsProcessingOutputString,
@@ -24,6 +22,7 @@ from qgis.PyQt.QtCore import QMetaType
 from ..models.errors import InputError
 from ..telcoloc_qgis import charts, rasters
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
+from ..telcoloc_qgis.outputs import fields_of
 from ..telcoloc_qgis.sites import listed
 
 if TYPE_CHECKING:  # the engine needs scipy, which nothing but a run should load
@@ -170,14 +169,10 @@ def _matched(run: Run, reference: Stack, stack: Stack) -> tuple[Stack, Stack]:
 def _write_table(
     run: Run, ids_of: dict[str, list[str]], ks2: dict[str, np.ndarray], overlap: dict[str, np.ndarray]
 ) -> None:
-    fields = QgsFields()
-    for name, kind in (
-        ("bs_id", QMetaType.Type.QString),
-        ("method", QMetaType.Type.QString),
-        ("ks2", QMetaType.Type.Double),
-        ("mass_overlap", QMetaType.Type.Double),
-    ):
-        fields.append(QgsField(name, kind))
+    kind = QMetaType.Type
+    fields = fields_of(
+        ("bs_id", kind.QString), ("method", kind.QString), ("ks2", kind.Double), ("mass_overlap", kind.Double)
+    )
     rows = []
     for method, values in ks2.items():
         for name, value, shared in zip(ids_of[method], values.tolist(), overlap[method].tolist()):

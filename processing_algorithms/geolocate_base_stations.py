@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qgis.core import (
-    Qgis,
-    QgsCoordinateReferenceSystem,
-    QgsFeature,
-    QgsField,
-    QgsFields,
     QgsProcessing,
     QgsProcessingOutputNumber,
     QgsProcessingOutputString,
@@ -24,28 +16,20 @@ from qgis.core import (
     QgsProcessingParameterField,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
-    QgsRectangle,
-    QgsWkbTypes,
 )
-from qgis.PyQt.QtCore import QMetaType
 
 from ..models.errors import InputError
-from ..models.geolocation.coverage import mass_levels
-from ..models.grid import Grid
-from ..models.progress import Progress
-from ..telcoloc_qgis import polygons, rasters, styles
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.crs import name_of
+from ..telcoloc_qgis.frame import choose_frame
+from ..telcoloc_qgis.geolocation_outputs import FORMS, write_best_server, write_coverage, write_stack
 from ..telcoloc_qgis.sites import listed, read_sites
 
 if TYPE_CHECKING:  # the engine needs scipy, which nothing but a run should load
-    from ..models.geolocation.engine import GeolocationJob
     from ..models.geolocation.result import Geolocation
     from ..models.geolocation.sites import Sites
 
 METHODS = ("voronoi", "spdi")
-LEVELS = (0.5, 0.75, 0.95)
-FORMS = ("location_given_bs", "bs_given_location")
 
 
 class GeolocateBaseStations(TelcoLocAlgorithm):
@@ -211,7 +195,7 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         parameters = run.parameters
         source = parameters.source("INPUT")
         sites, crs = read_sites(run, source, parameters.field("ID_FIELD", source))
-        frame = _frame(run, sites, crs)
+        frame = choose_frame(run, sites, crs)
         grid = frame.grid
         run.info(f"{len(sites):,} base stations on {grid.describe()} in {name_of(crs)}.")
         method = parameters.choice("METHOD")
@@ -235,9 +219,9 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
             f"Computed in {run.seconds:.1f} s; base stations looked at per cell: {_range_text(result.neighbours)}."
         )
         facts = _report_mass(run, sites, result)
-        _write_stack(run, job, sites, result)
-        _write_best_server(run, sites, result)
-        _write_coverage(run, sites, result, crs)
+        write_stack(run, job, sites, result)
+        write_best_server(run, sites, result)
+        write_coverage(run, sites, result, crs)
         return {
             "BS_COUNT": len(sites),
             "MERGED": sites.merged,
@@ -246,82 +230,6 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
             "DEVICE_USED": device,
             "CRS": name_of(crs),
         }
-
-
-@dataclass(frozen=True)
-class _Frame:
-    grid: Grid
-    mask: np.ndarray | None
-    surroundings: Grid | None
-    surroundings_mask: np.ndarray | None
-
-
-def _frame(run: Run, sites: Sites, crs: QgsCoordinateReferenceSystem) -> _Frame:
-    """Choose the grid, and a coarser one around it on which the mass cut off is measured."""
-    from ..models.geolocation.sites import default_cell_size_m, default_margin_m
-
-    parameters = run.parameters
-    extent = parameters.extent("EXTENT", crs)
-    cell_size = parameters.number("CELL_SIZE")
-    margin = parameters.number("MARGIN")
-    boundary_source = parameters.source("BOUNDARY")
-    boundary = None
-    if boundary_source is not None:
-        usable, rejected = polygons.polygon_features(boundary_source, crs, run.context, "BOUNDARY")
-        if rejected:
-            run.warn(f"BOUNDARY: {len(rejected):,} polygons cannot be used: {listed(rejected)}.")
-        boundary = [geometry for _, geometry in usable]
-    if len(sites) == 1 and (cell_size is None or (extent is None and boundary is None)):
-        rows = int(sites.sectors.sum())
-        what = "There is only one base station" if rows == 1 else f"All {rows:,} points have the same coordinates"
-        raise InputError(
-            f"{what}, so no spacing can be derived. Give CELL_SIZE and EXTENT or BOUNDARY, or use a layer with at least two places."
-        )
-    if margin is None:
-        margin = default_margin_m(sites.xy_m) if len(sites) > 1 else 0.0
-    around = QgsRectangle(*sites.xy_m.min(axis=0), *sites.xy_m.max(axis=0)).buffered(margin)
-    if extent is None:
-        extent = around
-        if boundary is not None:
-            inner = QgsRectangle()
-            for geometry in boundary:
-                inner.combineExtentWith(geometry.boundingBox())
-            extent = inner if len(sites) == 1 else around.intersect(inner)
-            if extent.isEmpty():
-                raise InputError(
-                    "BOUNDARY lies wholly outside the base stations and their margin, so no cell can hold mass. "
-                    "Check its CRS, use another boundary, or leave it empty."
-                )
-    bounds = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
-    if cell_size is None:
-        cell_size = default_cell_size_m(sites.xy_m, bounds)
-        run.info(f"Cell size {cell_size:g} m, from the spacing of the base stations.")
-    n_cells = (bounds[2] - bounds[0]) * (bounds[3] - bounds[1]) / cell_size**2
-    budget_mb = parameters.number("MAX_MEMORY_MB")
-    if n_cells * 40 / 2**20 > budget_mb or n_cells > 2**31 - 1:
-        least = cell_size * math.sqrt(max(n_cells * 40 / 2**20 / budget_mb, n_cells / 2**31))
-        raise InputError(
-            f"CELL_SIZE {cell_size:g} m makes {n_cells:,.0f} cells, which need {n_cells * 40 / 2**20:,.0f} MB; {budget_mb:,.0f} MB "
-            f"are allowed. Use CELL_SIZE {least * 1.05:.3g} or more, or a smaller EXTENT."
-        )
-    grid = Grid.covering(bounds, cell_size, crs.toWkt(Qgis.CrsWktVariant.Preferred) if crs.isValid() else "")
-    mask = None if boundary is None else polygons.inside_mask(boundary, grid)
-    if mask is not None and not mask.any():
-        raise InputError(
-            "BOUNDARY holds the centre of no cell of the grid. Use a smaller CELL_SIZE, or another boundary."
-        )
-    if len(sites) == 1 or margin <= 0:
-        return _Frame(grid, mask, None, None)
-    x_min, y_min, x_max, y_max = grid.bounds
-    wide = (x_min - margin, y_min - margin, x_max + margin, y_max + margin)
-    coarse = max(4 * cell_size, math.sqrt((wide[2] - wide[0]) * (wide[3] - wide[1]) / 60_000))
-    surroundings = Grid.covering(wide, coarse, grid.crs_wkt, snap=False)
-    in_columns = (surroundings.x_m > x_min) & (surroundings.x_m < x_max)
-    in_rows = (surroundings.y_m > y_min) & (surroundings.y_m < y_max)
-    beyond = ~(in_rows[:, None] & in_columns)
-    if boundary is not None:
-        beyond &= polygons.inside_mask(boundary, surroundings)
-    return _Frame(grid, mask, surroundings, beyond)
 
 
 def _range_text(values: tuple[int, int, int]) -> str:
@@ -348,113 +256,3 @@ def _report_mass(run: Run, sites: Sites, result: Geolocation) -> dict[str, Any]:
             f"95 % of base stations under {np.quantile(cut, 0.95):.1%}, largest {cut.max():.1%}."
         )
     return facts
-
-
-def _metadata(job: GeolocationJob, form: str) -> dict[str, str]:
-    facts = {"TELCOLOC_METHOD": job.method, "TELCOLOC_CONTENT": rasters.CONTENTS[form], "TELCOLOC_FORM": form}
-    if job.method == "spdi":
-        facts["TELCOLOC_BETA"] = f"{job.beta:g}"
-        facts["TELCOLOC_MIN_PROBABILITY"] = f"{job.min_probability:g}"
-    return facts
-
-
-def _write_stack(run: Run, job: GeolocationJob, sites: Sites, result: Geolocation) -> None:
-    form = run.parameters.choice("CONDITIONAL")
-    maps = result.location_given_bs() if form == FORMS[0] else result.association
-    path = run.outputs.file("OUTPUT", ".tif")
-    rasters.write_stack(
-        path,
-        result.grid,
-        maps,
-        sites.ids,
-        sites.members,
-        _metadata(job, form),
-        run.threads,
-        run.progress.phase("Writing the stack", 0.5, 0.8),
-    )
-    filled = np.flatnonzero(np.diff(maps.indptr))
-    middle = np.median(sites.xy_m[filled], axis=0)
-    shown = int(filled[np.argmin(((sites.xy_m[filled] - middle) ** 2).sum(axis=1))])
-    largest = float(maps.data[maps.indptr[shown] : maps.indptr[shown + 1]].max())
-    run.style("OUTPUT", run.outputs.results["OUTPUT"], styles.probability_qml(shown + 1, largest))
-
-
-def _write_best_server(run: Run, sites: Sites, result: Geolocation) -> None:
-    if not run.parameters.wants("BEST_SERVER"):
-        return
-    path = run.outputs.file("BEST_SERVER", ".tif")
-    colours = styles.neighbour_colours(result.best_server, len(sites))
-    red, green, blue = (
-        np.array([int(styles.AREAS[colour][start : start + 2], 16) for colour in colours]) for start in (1, 3, 5)
-    )
-    table = {
-        "value": np.arange(len(sites)),
-        "bs_id": sites.ids,
-        "x_m": sites.xy_m[:, 0],
-        "y_m": sites.xy_m[:, 1],
-        "sectors": sites.sectors,
-        "best_server_cells": np.bincount(result.best_server[result.best_server >= 0], minlength=len(sites)),
-        "mass_cut": np.nan_to_num(result.mass_cut, nan=-1.0),
-        "red": red,
-        "green": green,
-        "blue": blue,
-    }
-    rasters.write_bands(
-        path,
-        result.grid,
-        [
-            result.best_server,
-            np.where(result.best_server >= 0, result.best_probability, -1),
-            np.where(result.best_server >= 0, result.entropy_bits, -1),
-        ],
-        ["Best server (row of the attribute table)", "Probability of the best server", "Entropy [bit]"],
-        {"TELCOLOC_CONTENT": "best server, its probability, entropy of the choice"},
-        nodata=-1,
-        table=table,
-        threads=run.threads,
-        progress=run.progress.phase("Writing the best server", 0.8, 0.85),
-    )
-    run.style("BEST_SERVER", run.outputs.results["BEST_SERVER"], styles.best_server_qml(sites.ids, colours))
-
-
-def _write_coverage(run: Run, sites: Sites, result: Geolocation, crs: QgsCoordinateReferenceSystem) -> None:
-    if not run.parameters.wants("COVERAGE"):
-        return
-    fields = QgsFields()
-    for name, kind in (
-        ("bs_id", QMetaType.Type.QString),
-        ("level", QMetaType.Type.Int),
-        ("mass", QMetaType.Type.Double),
-        ("area_km2", QMetaType.Type.Double),
-        ("sectors", QMetaType.Type.Int),
-    ):
-        fields.append(QgsField(name, kind))
-    progress = run.progress.phase("Drawing coverage areas", 0.85, 1.0)
-    rows = [
-        feature for index in range(len(sites)) for feature in _coverage_features(sites, result, index, fields, progress)
-    ]
-    layer = run.outputs.table("COVERAGE", fields, rows, QgsWkbTypes.Type.MultiPolygon, crs, progress, len(rows))
-    run.style("COVERAGE", layer, styles.coverage_qml())
-
-
-def _coverage_features(
-    sites: Sites, result: Geolocation, index: int, fields: QgsFields, progress: Progress
-) -> Iterator[QgsFeature]:
-    progress(index / len(sites))
-    low, high = result.association.indptr[index], result.association.indptr[index + 1]
-    if low == high:
-        return
-    cells = result.association.indices[low:high]
-    share = result.association.data[low:high].astype(np.float64)
-    share /= share.sum()
-    levels = mass_levels(share, LEVELS)
-    shapes = polygons.areas_of(levels, cells, len(LEVELS), result.grid)
-    for level in reversed(range(len(LEVELS))):
-        feature = QgsFeature(fields)
-        feature.setGeometry(shapes[level])
-        held = levels <= level
-        area = int(held.sum()) * result.grid.cell_area_m2 / 1e6
-        feature.setAttributes(
-            [sites.ids[index], round(100 * LEVELS[level]), float(share[held].sum()), area, int(sites.sectors[index])]
-        )
-        yield feature

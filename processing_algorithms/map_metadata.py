@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qgis.core import (
-    NULL,
     QgsCoordinateReferenceSystem,
     QgsFeature,
-    QgsFeatureRequest,
     QgsField,
     QgsFields,
     QgsProcessing,
-    QgsProcessingFeatureSource,
     QgsProcessingOutputNumber,
     QgsProcessingOutputString,
     QgsProcessingParameterDateTime,
@@ -32,12 +28,15 @@ from qgis.PyQt.QtCore import QMetaType
 from ..models.errors import InputError
 from ..telcoloc_qgis import polygons, rasters, styles
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
-from ..telcoloc_qgis.sites import id_text, listed
+from ..telcoloc_qgis.kpis import Kpis
+from ..telcoloc_qgis.sites import listed
 
 if TYPE_CHECKING:  # the engine needs scipy, which nothing but a run should load
     from ..models.geolocation.stack import Stack
 
 UNITS = ("per_km2", "per_cell")
+#: No base station reaches the cell; far from any KPI.
+NODATA = -9999.0
 
 
 class MapMetadata(TelcoLocAlgorithm):
@@ -161,7 +160,7 @@ class MapMetadata(TelcoLocAlgorithm):
         stack = rasters.read_stack(
             *self.raster_sources("GEOLOCATION")[0], run.progress.phase("Reading the geolocation stack", 0.0, 0.4)
         )
-        kpis = _Kpis(run, source, parameters.field("ID_FIELD", source), fields, stack)
+        kpis = Kpis(run, source, parameters.field("ID_FIELD", source), fields, stack)
         per_cell = spread(normalised_rows(stack.maps), kpis.by_bs)
         times = times_of_fields(fields, _day(run))
         grid = stack.grid
@@ -176,10 +175,10 @@ class MapMetadata(TelcoLocAlgorithm):
         rasters.write_bands(
             path,
             grid,
-            [np.where(reached, values * scale, -1.0).reshape(grid.shape) for values in per_cell],
+            [np.where(reached, values * scale, NODATA).reshape(grid.shape) for values in per_cell],
             fields,
             metadata,
-            nodata=-1.0,
+            nodata=NODATA,
             threads=run.threads,
             progress=run.progress.phase("Writing the density", 0.5, 0.7),
         )
@@ -200,76 +199,6 @@ class MapMetadata(TelcoLocAlgorithm):
             "UNMATCHED": kpis.unmatched,
             "TIME_RANGE": f"{min(times)[0].isoformat()}/{max(times)[1].isoformat()}" if times else "",
         }
-
-
-class _Kpis:
-    """KPI values summed per band of a stack, and what could not be matched."""
-
-    def __init__(
-        self, run: Run, source: QgsProcessingFeatureSource, id_field: str | None, fields: list[str], stack: Stack
-    ) -> None:
-        band = {name: index for index, names in enumerate(stack.members) for name in names}
-        has_mass = np.diff(stack.maps.indptr) > 0
-        self.by_bs = np.zeros((len(stack.ids), len(fields)))
-        self.total_given = self.total_lost = 0.0
-        self.matched = self.unmatched = 0
-        unknown, unusable, without_mass = [], [], []
-        if source.featureCount() == 0:
-            raise InputError(f"INPUT: layer '{source.sourceName()}' has no features (check its filter and selection).")
-        request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
-        request.setSubsetOfAttributes([*fields, *([id_field] if id_field else [])], source.fields())
-        for count, feature in enumerate(source.getFeatures(request)):
-            if count % 1000 == 0:
-                run.progress(0.45)
-            name = id_text(feature[id_field]) if id_field else str(feature.id())
-            values = [_number(feature[field], field, name or f"feature {feature.id()}") for field in fields]
-            missing = [field for field, value in zip(fields, values) if math.isnan(value)]
-            total = float(np.nansum(values))
-            self.total_given += total
-            if missing:
-                unusable.append(f"'{name}': {', '.join(missing[:3])} empty or NaN")
-            if not name or name not in band:
-                unknown.append(f"'{name}'")
-            elif not has_mass[band[name]]:
-                without_mass.append(f"'{name}'")
-            else:
-                self.by_bs[band[name]] += np.nan_to_num(values)
-                self.matched += 1
-                continue
-            self.total_lost += total
-            self.unmatched += 1
-        if not self.matched:
-            shown = f"ids such as {unknown[0]}" if unknown else "bands without mass"
-            raise InputError(
-                f"No row of '{source.sourceName()}' matches a band of stack '{stack.name}' ({shown}; bands such as '{stack.ids[0]}'). "
-                "Choose the ID_FIELD the stack was made with."
-            )
-        if unknown:
-            run.warn(f"{len(unknown):,} rows have no band in the stack and are not mapped: {listed(unknown)}.")
-        if without_mass:
-            run.warn(
-                f"{len(without_mass):,} rows belong to bands without mass and are not mapped: {listed(without_mass)}."
-            )
-        if unusable:
-            run.warn(f"{len(unusable):,} rows hold empty or NaN values, which count as 0: {listed(unusable)}.")
-        left = len(stack.ids) - int((self.by_bs != 0).any(axis=1).sum())
-        if left:
-            run.info(f"{left:,} of {len(stack.ids):,} base stations of the stack have no KPI or only zeros.")
-
-
-def _number(value: object, field: str, row: str) -> float:
-    """A KPI value; NaN for NULL and blanks; text that reads as a number (also with a decimal comma) counts as one."""
-    if value is None or value == NULL or value == "":
-        return math.nan
-    try:
-        number = float(value.replace(",", ".") if isinstance(value, str) else value)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"Field '{field}' of '{row}' is '{value}', which is not a number. Choose numeric FIELDS."
-        ) from error
-    if math.isinf(number):
-        raise InputError(f"Field '{field}' of '{row}' is infinite. Correct it, or choose other FIELDS.")
-    return number
 
 
 def _day(run: Run) -> datetime:

@@ -15,11 +15,13 @@ from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsFeature,
     QgsFeatureSink,
+    QgsField,
     QgsFields,
     QgsProcessingException,
     QgsVectorLayer,
     QgsWkbTypes,
 )
+from qgis.PyQt.QtCore import QMetaType
 
 from ..models.errors import OutputError
 from ..models.progress import Progress, no_progress
@@ -32,6 +34,14 @@ _FAMILIES = {
     ".tab": (".tab", ".dat", ".map", ".id", ".ind"),
     ".gml": (".gml", ".xsd"),
 }
+
+
+def fields_of(*columns: tuple[str, QMetaType.Type]) -> QgsFields:
+    """The fields of a new layer, from (name, type) pairs."""
+    fields = QgsFields()
+    for name, kind in columns:
+        fields.append(QgsField(name, kind))
+    return fields
 
 
 class Outputs:

@@ -69,6 +69,23 @@ def create_options(threads: int = 1) -> list[str]:
     ]
 
 
+def _created(
+    path: Path, grid: Grid, names: Sequence[str], metadata: Mapping[str, str], nodata: float, threads: int
+) -> gdal.Dataset | None:
+    """A new GeoTIFF with described bands; None where GDAL reports an error instead of raising it."""
+    dataset = gdal.GetDriverByName("GTiff").Create(
+        str(path), grid.width, grid.height, len(names), gdal.GDT_Float32, create_options(threads)
+    )
+    if dataset is not None:
+        dataset.SetGeoTransform(grid.geotransform)
+        dataset.SetProjection(grid.crs_wkt)
+        dataset.SetMetadata({key: str(value) for key, value in metadata.items()})
+        dataset.GetRasterBand(1).SetNoDataValue(nodata)  # one value for all bands of a GeoTIFF
+        for index, name in enumerate(names, 1):
+            dataset.GetRasterBand(index).SetDescription(name)
+    return dataset
+
+
 def write_stack(
     path: Path,
     grid: Grid,
@@ -91,21 +108,12 @@ def write_stack(
         Per BS all ids that stand for it; kept with the band.
     """
     with gdal_errors(f"Writing '{path.name}'"):
-        dataset = gdal.GetDriverByName("GTiff").Create(
-            str(path), grid.width, grid.height, len(names), gdal.GDT_Float32, create_options(threads)
-        )
+        dataset = _created(path, grid, names, metadata, 0.0, threads)
         if dataset is None:
             return
-        dataset.SetGeoTransform(grid.geotransform)
-        dataset.SetProjection(grid.crs_wkt)
-        dataset.SetMetadata({key: str(value) for key, value in metadata.items()})
         for index, name in enumerate(names):
-            band = dataset.GetRasterBand(index + 1)
-            if index == 0:
-                band.SetNoDataValue(0.0)
-            band.SetDescription(name)
             if list(members[index]) != [name]:
-                band.SetMetadataItem(_ID_TAG, json.dumps(list(members[index])))
+                dataset.GetRasterBand(index + 1).SetMetadataItem(_ID_TAG, json.dumps(list(members[index])))
         for index in range(len(names)):
             low, high = maps.indptr[index], maps.indptr[index + 1]
             _write_sparse_band(dataset.GetRasterBand(index + 1), grid, maps.indices[low:high], maps.data[low:high])
@@ -147,19 +155,11 @@ def write_bands(
 ) -> None:
     """Write (height, width) arrays as described bands; `table` becomes the raster attribute table of the first band."""
     with gdal_errors(f"Writing '{path.name}'"):
-        dataset = gdal.GetDriverByName("GTiff").Create(
-            str(path), grid.width, grid.height, len(bands), gdal.GDT_Float32, create_options(threads)
-        )
+        dataset = _created(path, grid, names, metadata, nodata, threads)
         if dataset is None:
             return
-        dataset.SetGeoTransform(grid.geotransform)
-        dataset.SetProjection(grid.crs_wkt)
-        dataset.SetMetadata({key: str(value) for key, value in metadata.items()})
-        dataset.GetRasterBand(1).SetNoDataValue(nodata)
-        for index, (values, name) in enumerate(zip(bands, names), 1):
-            band = dataset.GetRasterBand(index)
-            band.SetDescription(name)
-            band.WriteArray(np.asarray(values, np.float32))
+        for index, values in enumerate(bands, 1):
+            dataset.GetRasterBand(index).WriteArray(np.asarray(values, np.float32))
             progress(index / len(bands))
         if table is not None:
             dataset.GetRasterBand(1).SetDefaultRAT(_attribute_table(table))

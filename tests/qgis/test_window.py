@@ -46,7 +46,9 @@ def report(tmp_path_factory):
         check=False,
     )
     path = folder / "report.json"
-    assert path.exists(), f"QGIS ended with {done.returncode} and no report:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert path.exists(), (
+        f"QGIS ended with {done.returncode} and no report:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    )
     result = json.loads(path.read_text(encoding="utf-8"))
     assert "error" not in result, result["error"]
     return result

@@ -66,7 +66,11 @@ def run_in_dialog(dialog, cancel_at_percent=None):
     while not state["finished"] and time.monotonic() - began < 120:
         if QgsApplication.taskManager().countActiveTasks():
             during = max(during, watchdog.longest_ms)
-        if cancel_at_percent is not None and state["cancelled_at"] is None and dialog.findChild(QProgressBar).value() >= cancel_at_percent:
+        if (
+            cancel_at_percent is not None
+            and state["cancelled_at"] is None
+            and dialog.findChild(QProgressBar).value() >= cancel_at_percent
+        ):
             state["cancelled_at"] = time.monotonic()
             dialog.cancelButton().click()
         wait(20)
