@@ -127,9 +127,12 @@ class Process:
             "XDG_RUNTIME_DIR": str(self.runtime),
         }
 
+    def command(self, arguments, before=""):
+        return ["bash", "-c", f'{before}\nexec /usr/bin/qgis_process "$@"', "bash", *map(str, arguments)]
+
     def __call__(self, *arguments, before="", timeout=120, **options):
         """Run `qgis_process ARGUMENTS`; `before` are shell commands to run first, such as ulimit."""
-        command = ["bash", "-c", f'{before}\nexec /usr/bin/qgis_process "$@"', "bash", *map(str, arguments)]
+        command = self.command(arguments, before)
         options = {"capture_output": True, "text": True, "check": False, "timeout": timeout, **options}
         return subprocess.run(command, env=self.environment(), **options)
 

@@ -1,5 +1,7 @@
 """Cancel: every algorithm, at any time, ends at once, fails, and leaves no file; and the window stays alive meanwhile."""
 
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -152,3 +154,33 @@ def test_in_the_background_to_the_end_while_the_window_stays_alive(parameters):
         pauses[name] = task.longest_pause
     sys.stdout.write(f"longest pauses of the main loop [s]: {pauses}\n")
     assert max(pauses.values()) < 0.5, pauses  # the goal is 0.1 s on an idle machine
+
+
+@pytest.mark.qgis_process
+def test_ctrl_c_in_a_terminal(qgis_process, tmp_path):
+    """qgis_process only cancels the feedback and would return 0; batch jobs must see that it failed."""
+    arguments = ["run", "telcoloc:geolocatebasestations", f"--INPUT={STATIONS}", "--CELL_SIZE=20", "--BETA=2"]
+    arguments.append(f"--OUTPUT={tmp_path / 'stack.tif'}")
+    process = subprocess.Popen(
+        qgis_process.command(arguments),
+        env=qgis_process.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said = ""
+        while "base stations on" not in said and (line := process.stdout.readline()):
+            said += line
+        time.sleep(0.5)
+        assert process.poll() is None, said
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        said += process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 1, said
+    assert time.monotonic() - start < 2 * END_S
+    assert "Cancelled by the user; no output was written." in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []

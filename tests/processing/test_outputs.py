@@ -15,6 +15,7 @@ STATIONS = f"{SAMPLE}|layername=base_stations"
 BOUNDARY = f"{SAMPLE}|layername=boundary"
 ZONES = f"{SAMPLE}|layername=zones"
 FIELDS = ["h08", "h12", "h20"]
+NODATA = -9999.0  # where no base station reaches
 
 
 def ids_of_the_sample():
@@ -254,7 +255,7 @@ def test_totals_are_conserved(density):
     assert density["TOTAL_MAPPED"] + density["TOTAL_UNMAPPED"] == pytest.approx(given, rel=1e-6)
     bands, dataset = bands_of(density["OUTPUT"])
     km2 = abs(dataset.GetGeoTransform()[1] * dataset.GetGeoTransform()[5]) / 1e6
-    raster = sum(band[band != -1].sum(dtype=float) for band in bands.values()) * km2
+    raster = sum(band[band != NODATA].sum(dtype=float) for band in bands.values()) * km2
     assert raster == pytest.approx(density["TOTAL_MAPPED"], rel=1e-6)
     zones = QgsVectorLayer(density["ZONE_TOTALS"], "zones", "ogr")
     assert zones.featureCount() == 37
@@ -266,7 +267,7 @@ def test_totals_are_conserved(density):
 def test_the_density_is_described(density):
     bands, dataset = bands_of(density["OUTPUT"])
     assert list(bands) == FIELDS
-    assert dataset.GetRasterBand(1).GetNoDataValue() == -1
+    assert dataset.GetRasterBand(1).GetNoDataValue() == NODATA
     assert dataset.GetMetadataItem("TELCOLOC_UNIT") == "per_km2"
     assert density["TIME_RANGE"].startswith("2024-01-01T08:00:00")
     assert density["TIME_RANGE"].endswith("T00:00:00+00:00") or "/2024-01-02" in density["TIME_RANGE"]
@@ -292,7 +293,7 @@ def test_per_cell_times_cells_is_per_km2_times_area(run, stack, density, tmp_pat
     )
     per_km2 = bands_of(density["OUTPUT"])[0]["h08"]
     np.testing.assert_allclose(
-        bands_of(ran["OUTPUT"])[0]["h08"], np.where(per_km2 == -1, -1, per_km2 * 0.04), rtol=1e-6
+        bands_of(ran["OUTPUT"])[0]["h08"], np.where(per_km2 == NODATA, NODATA, per_km2 * 0.04), rtol=1e-6
     )
     assert ran["TOTAL_OUTSIDE_ZONES"] is None
 
