@@ -22,6 +22,8 @@ _BYTES_PER_VALUE = 24
 #: Values (BSs × cells) a chunk holds on the CPU: its few float32 buffers stay in the cache of a core.
 _CHUNK_VALUES_CPU = 1 << 17
 _CHUNK_VALUES_CUDA = 1 << 25
+#: The result's size is estimated from at most so many cells, and so many values, of each group of tiles.
+_SAMPLED_CELLS, _SAMPLED_VALUES = 2048, 1 << 19
 #: Side of the largest tile [cells], a power of two.
 _LARGEST_TILE = 32
 #: Distances (tiles × BSs) a chunk of the search for the BSs that matter may have to look at.
@@ -324,15 +326,20 @@ def _on_device(squared: np.ndarray, beta: float, device: str) -> np.ndarray:
 
 def _estimated_values(job: GeolocationJob, groups: list[_TileGroup]) -> int:
     """Number of probabilities the job will keep, from a few random tiles of each group."""
-    rng = np.random.default_rng(0)
     on_cpu = replace(job, device="cpu")
-    total = 0.0
-    for group in groups:
-        n_tiles = len(group.neighbours)
-        n_sampled = min(n_tiles, max(1, 2048 // group.side**2))
-        sample = np.sort(rng.choice(n_tiles, n_sampled, replace=False))
-        total += group.sample(sample).worker(on_cpu)(0, n_sampled).counts.sum() * n_tiles / n_sampled
-    return int(total)
+
+    def kept(start: int, stop: int) -> float:
+        total = 0.0
+        for number in range(start, stop):
+            group = groups[number]
+            n_tiles, n_neighbours = group.neighbours.shape
+            n_cells = min(_SAMPLED_CELLS, _SAMPLED_VALUES // n_neighbours)
+            n_sampled = min(n_tiles, max(1, n_cells // group.side**2))
+            sample = np.sort(np.random.default_rng(number).choice(n_tiles, n_sampled, replace=False))
+            total += group.sample(sample).worker(on_cpu)(0, n_sampled).counts.sum() * n_tiles / n_sampled
+        return total
+
+    return int(sum(run_chunks(kept, len(groups), 1, job.threads)))
 
 
 def _check_memory(job: GeolocationJob, n_values: int, what: str) -> None:

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Make the sample city Portmare: `/usr/bin/python3 resources/sample_city/make.py`.
 
 Every layer is one function below, and each draws from a random generator of its own,

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Make styles and project of the sample city: `/usr/bin/python3 resources/sample_city/make_project.py`.
 
 Run it after make.py. With --picture PATH it also renders the map, with --extent only a part of it.
