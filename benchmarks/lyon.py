@@ -9,7 +9,7 @@ MOST_SECONDS = 10.0
 OUTPUTS = ("OUTPUT", "BEST_SERVER", "COVERAGE")
 SETS = (
     ("Orange, 520 BSs", "operator = 'Orange' AND city = 'Lyon'", {}, 5),
-    ("Orange, MARGIN=10000", "operator = 'Orange' AND city = 'Lyon'", {"MARGIN": 10_000}, 3),
+    ("Orange, MARGIN=15000", "operator = 'Orange' AND city = 'Lyon'", {"MARGIN": 15_000}, 3),
     ("all four operators, 1,875 points", "city = 'Lyon'", {}, 3),
 )
 
@@ -39,8 +39,7 @@ def run(quick: bool) -> kit.Report:
             f"{what}: {grid} All runs: {', '.join(kit.duration(one[0]) for one in runs)}. "
             f"Mass cut off: {found.line('Mass cut off by the grid, measured in a ring one margin wide around it:')}"
         )
-        if not parameters and what.startswith("Orange"):
-            report.targets.append(
-                kit.Target(f"Orange in at most {MOST_SECONDS:g} s", kit.duration(seconds), seconds <= MOST_SECONDS)
-            )
+        if what.startswith("Orange"):
+            claim = f"{what} in at most {MOST_SECONDS:g} s"
+            report.targets.append(kit.Target(claim, kit.duration(seconds), seconds <= MOST_SECONDS))
     return report

@@ -132,17 +132,17 @@ class Outputs:
         return target
 
     def commit(self) -> None:
-        """Move all files into place."""
-        try:
-            for part, destination in self._parts:
+        """Move all files into place; when one cannot be moved, `discard` brings back what stood there before."""
+        for part, destination in self._parts:
+            try:
                 for sidecar in _SIDECARS:
                     source, target = Path(f"{part}{sidecar}"), Path(f"{destination}{sidecar}")
+                    self._put_aside(target)
                     if source.exists():
                         source.replace(target)
-                    elif sidecar:
-                        target.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"'{destination}' cannot be replaced: {error.strerror or error}.") from error
+                        self._new.append(target)
+            except OSError as error:
+                raise OutputError(f"'{destination}' cannot be replaced: {error.strerror or error}.") from error
         for aside, _ in self._set_aside:
             aside.unlink(missing_ok=True)
         self._parts.clear()
@@ -194,15 +194,19 @@ class Outputs:
             if destination.is_dir():
                 raise IsADirectoryError("it is a folder")
             for path in family or [destination]:
-                if path.exists():
-                    aside = path.with_name(f".{path.stem}.aside{os.getpid()}{path.suffix}")
-                    path.replace(aside)
-                    self._set_aside.append((aside, path))
+                self._put_aside(path)
             destination.touch()
             destination.unlink()
         except OSError as error:
             raise OutputError(f"{name} cannot be written to '{destination}': {error.strerror or error}.") from error
         self._new += family or [destination]
+
+    def _put_aside(self, path: Path) -> None:
+        """Rename an older file, until `commit` removes it or `discard` brings it back."""
+        if path.exists():
+            aside = path.with_name(f".{path.name}.aside{os.getpid()}")
+            path.replace(aside)
+            self._set_aside.append((aside, path))
 
     def _check_written(self, name: str, destination: Path, written: int) -> None:
         """Open the written file again: a full disk shows only here with some drivers."""
