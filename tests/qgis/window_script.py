@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 import processing
-from qgis.core import QgsApplication, QgsProject
+from qgis.core import QgsProject
 from qgis.PyQt.QtCore import QEventLoop, QTimer
 from qgis.PyQt.QtWidgets import QProgressBar, QTextEdit
 
@@ -64,8 +64,8 @@ def run_in_dialog(dialog, cancel_at_percent=None):
 
     during = 0.0
     while not state["finished"] and time.monotonic() - began < 120:
-        if QgsApplication.taskManager().countActiveTasks():
-            during = max(during, watchdog.longest_ms)
+        if "Loading resulting layers" not in dialog.findChild(QTextEdit, "txtLog").toPlainText():
+            during = watchdog.longest_ms
         if (
             cancel_at_percent is not None
             and state["cancelled_at"] is None
