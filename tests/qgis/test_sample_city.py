@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qgis.core import Qgis
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from shapely import wkb
-from shapely.geos import geos_version
 from shapely.ops import unary_union
 from shapely.prepared import prep
 
 HERE = Path(__file__).resolve().parents[2] / "resources" / "sample_city"
 GPKG = HERE / "sample_city.gpkg"
-MADE_WITH_GEOS = (3, 11)  # Debian 12's
+MADE_WITH_GEOS = "3.11."  # Debian 12's
 LAYERS = ["base_stations", "cells", "boundary", "water", "zones", "streets", "buildings"]
 
 
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_committed_city(city, tmp_path):
     subprocess.run([sys.executable, HERE / "make.py", "--out", again], check=True)
     for layer in LAYERS:
         new = read(again, layer)
-        if geos_version[:2] != MADE_WITH_GEOS:
+        if not Qgis.geosVersion().startswith(MADE_WITH_GEOS):
             assert len(new) == pytest.approx(len(city[layer]), rel=0.05)
             assert {frozenset(row) for row in new} == {frozenset(row) for row in city[layer]}
             continue
