@@ -218,10 +218,8 @@ def resolve_device(wanted: str) -> tuple[str, str]:
         raise InputError(f"The device must be one of {', '.join(DEVICES)}, not {wanted!r}.")
     if wanted == "cpu":
         return "cpu", "The CPU is used because the device cpu was asked for."
-    if wanted == "auto" and "torch" not in sys.modules:
-        version = _version("torch", "torch")
-        if version.endswith("+cpu"):  # no need to spend the second that importing it takes
-            return "cpu", CudaState(False, *_cpu_build(version)).reason
+    if wanted == "auto" and "torch" not in sys.modules and not any(path.exists() for path in _driver_files()):
+        return "cpu", "The CPU is used because no GPU driver was found on this computer."
     state = cuda_state()
     if state.available:
         return "cuda", state.reason
@@ -272,6 +270,15 @@ def _next_steps(packages: tuple[Package, ...], state: CudaState) -> tuple[str, .
     elif not next(package for package in packages if package.name == "safetensors").installed:
         steps.append("To use trained neural networks, install safetensors into the Python of QGIS and restart QGIS.")
     return tuple(steps)
+
+
+def _driver_files() -> list[Path]:
+    """Return files one of which exists where a GPU driver is installed.
+
+    Looking for them spares everybody else the import of torch, which takes a second and stops a window for half of it.
+    """
+    windows = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll"
+    return [_NVIDIA_DRIVER_FILE, Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"), windows]
 
 
 def _cpu_build(version: str) -> tuple[str, str]:

@@ -431,3 +431,18 @@ def test_report_of_this_very_machine():
     assert report.cpu_cores >= 1
     assert versions(report)["numpy"] != "not installed"
     assert report.extra == (("When", "Version(major=3, minor=40)"),)
+
+
+def test_auto_does_not_import_torch_where_there_is_no_driver(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(environment, "_driver_files", lambda: [tmp_path / "none"])
+    monkeypatch.setattr(environment, "_import_torch", lambda: pytest.fail("torch was imported"))
+    assert resolve_device("auto") == ("cpu", "The CPU is used because no GPU driver was found on this computer.")
+
+
+def test_auto_looks_closer_where_there_is_a_driver(monkeypatch, tmp_path):
+    (tmp_path / "driver").touch()
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(environment, "_driver_files", lambda: [tmp_path / "driver"])
+    monkeypatch.setattr(environment, "_import_torch", lambda: ("torch is missing", "Install it."))
+    assert resolve_device("auto") == ("cpu", "The CPU is used because torch is missing.")
