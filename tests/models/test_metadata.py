@@ -15,7 +15,9 @@ def at(*parts):
 
 
 def hours(*values, length=1):
-    return [(at(2024, 5, 1) + timedelta(hours=value), at(2024, 5, 1) + timedelta(hours=value + length)) for value in values]
+    return [
+        (at(2024, 5, 1) + timedelta(hours=value), at(2024, 5, 1) + timedelta(hours=value + length)) for value in values
+    ]
 
 
 def test_spreading_conserves_totals_and_puts_each_share_where_the_base_station_is():
@@ -44,7 +46,20 @@ def test_a_base_station_without_a_map_gives_nothing_and_integers_are_taken():
 
 
 @pytest.mark.parametrize(
-    "form", ["h{:02d}", "h{}", "H{:02d}", "hour_{}", "hr{}", "traffic_h{:02d}", "mean_mb_hour_{}", "{:02d}:00", "{}:00", "{}h", "{:02d}h00"]
+    "form",
+    [
+        "h{:02d}",
+        "h{}",
+        "H{:02d}",
+        "hour_{}",
+        "hr{}",
+        "traffic_h{:02d}",
+        "mean_mb_hour_{}",
+        "{:02d}:00",
+        "{}:00",
+        "{}h",
+        "{:02d}h00",
+    ],
 )
 def test_hours_of_the_day(form):
     names = [form.format(hour) for hour in range(24)]
@@ -62,6 +77,11 @@ def test_hours_of_the_day(form):
         ("users_2024_05_01_13", (2024, 5, 1, 13)),
         ("2024050113", (2024, 5, 1, 13)),
         ("20240229T0630", (2024, 2, 29, 6, 30)),
+        ("traffic_20240501_h00", (2024, 5, 1, 0)),
+        ("traffic_20240601_h07", (2024, 6, 1, 7)),
+        ("20240601h23", (2024, 6, 1, 23)),
+        ("traffic_20240601_hour_7", (2024, 6, 1, 7)),
+        ("2024-06-01_total_h7", (2024, 6, 1, 7)),
     ],
 )
 def test_dates_with_a_time_last_an_hour(name, begin):
@@ -73,16 +93,22 @@ def test_dates_alone_last_a_day(name):
     assert times_of_fields([name], DAY) == [(at(2024, 5, 1), at(2024, 5, 2))]
 
 
-def test_each_time_ends_where_the_next_begins_in_the_order_of_the_names():
-    names = ["h12", "h06", "h18"]
-    assert times_of_fields(names, DAY) == [
-        (at(2024, 5, 1, 12), at(2024, 5, 1, 18)),
-        (at(2024, 5, 1, 6), at(2024, 5, 1, 12)),
-        (at(2024, 5, 1, 18), at(2024, 5, 2, 0)),
+def test_hours_last_an_hour_and_dates_a_day_in_the_order_of_the_names():
+    assert times_of_fields(["h20", "h08"], DAY) == [*hours(20), *hours(8)]
+    assert times_of_fields(["h12", "h06", "h18", "h07"], DAY) == hours(12, 6, 18, 7)
+    assert times_of_fields(["mb_20240501_h23", "mb_20240502_h00", "mb_20240503_h05"], DAY) == hours(23, 24, 53)
+    assert times_of_fields(["2024-02-28", "2024-02-29", "2024-03-02"], DAY) == [
+        (at(2024, 2, 28), at(2024, 2, 29)),
+        (at(2024, 2, 29), at(2024, 3, 1)),
+        (at(2024, 3, 2), at(2024, 3, 3)),
     ]
-    assert times_of_fields(["2024-02-28", "2024-02-29", "2024-03-02"], DAY)[1:] == [
-        (at(2024, 2, 29), at(2024, 3, 2)),
-        (at(2024, 3, 2), at(2024, 3, 4)),
+
+
+def test_times_closer_than_an_hour_end_where_the_next_begins():
+    names = [f"2024-05-01T13:{minute:02d}" for minute in (0, 15, 30, 45)]
+    assert times_of_fields(names, DAY) == [
+        (at(2024, 5, 1, 13) + timedelta(minutes=minute), at(2024, 5, 1, 13) + timedelta(minutes=minute + 15))
+        for minute in (0, 15, 30, 45)
     ]
 
 
@@ -102,6 +128,12 @@ def test_each_time_ends_where_the_next_begins_in_the_order_of_the_names():
         ["h24"],
         ["24:00"],
         ["07:30"],
+        ["dl_h08", "ul_h09"],
+        ["h08", "dl_h09"],
+        ["dl_20240501", "ul_20240502"],
+        ["20240501_08_dl", "20240501_09_ul"],
+        ["dl_20240501_h08", "ul_20240501_h09"],
+        ["mb_20240501", "mb_20240502_h09"],  # a day and an hour
     ],
 )
 def test_a_mixture_equal_times_and_impossible_ones_are_no_times(names):
