@@ -11,6 +11,7 @@ from qgis.core import (
     QgsFeature,
     QgsField,
     QgsFields,
+    QgsGeometry,
     QgsProcessing,
     QgsProcessingOutputNumber,
     QgsProcessingOutputString,
@@ -100,7 +101,7 @@ class MapMetadata(TelcoLocAlgorithm):
             ),
             self.tr(
                 "Polygons to sum the KPIs over. A cell between zones counts in each with its share; at their outer edge it counts "
-                "whole when they hold half of it."
+                "whole when they hold half of it. A zone that holds half of no cell gets its plain share of each."
             ),
         )
         self.add(
@@ -175,14 +176,14 @@ class MapMetadata(TelcoLocAlgorithm):
         rasters.write_bands(
             path,
             grid,
-            [np.where(reached, values * scale, NODATA).reshape(grid.shape) for values in per_cell],
+            (np.where(reached, values * scale, NODATA).reshape(grid.shape) for values in per_cell),
             fields,
             metadata,
             nodata=NODATA,
             threads=run.threads,
             progress=run.progress.phase("Writing the density", 0.5, 0.7),
         )
-        limits = styles.class_limits(per_cell[:, reached][:, ::7] * scale)
+        limits = styles.class_limits(per_cell[:, np.flatnonzero(reached)[::7]] * scale)
         label = "per km²" if unit == UNITS[0] else "per cell"
         run.style("OUTPUT", run.outputs.results["OUTPUT"], styles.classes_qml(1, limits, unit=label, times=times))
         outside = _write_zones(run, stack, per_cell, fields) if parameters.wants("ZONE_TOTALS") else None
@@ -227,20 +228,27 @@ def _write_zones(run: Run, stack: Stack, per_cell: np.ndarray, kpi_fields: list[
         fields.append(QgsField(name, QMetaType.Type.Double))
         names.append(name)
     progress = run.progress.phase("Summing over zones", 0.7, 1.0)
-    shares, without_cells = [], []
+    shares: list[tuple[np.ndarray, np.ndarray]] = []
     covered = np.zeros(stack.grid.size)
-    for index, (zone, geometry) in enumerate(usable):
+    for index, (_, geometry) in enumerate(usable):
         progress(index / len(usable))
         cells, share = polygons.shares_of_cells(geometry, stack.grid)
-        if not len(cells):
-            without_cells.append(f"feature {zone.id()}")
         covered[cells] += share
         shares.append((cells, share))
     # Where zones end (a coast), a cell belongs to them whole when they hold half of it, as with a boundary; inside they share it.
-    whole = np.where(covered >= 0.5, 1 / np.clip(covered, 0.5, 1), 0.0)
-    rows = []
+    held = covered >= 0.5
+    left = np.where(held, 0.0, 1.0)
+    rows, without_cells = [], []
     for (zone, geometry), (cells, share) in zip(usable, shares):
-        totals = (per_cell[:, cells] * (share * whole[cells])).sum(axis=1)
+        if held[cells].any():
+            share = np.where(held[cells], share / np.clip(covered[cells], 0.5, 1), 0.0)
+        else:  # islands and strips, of which nothing would be left
+            cells, share = _plain_shares(geometry, stack, cells, share)
+            share = np.where(held[cells], 0.0, share)
+            left[cells] = np.maximum(left[cells] - share, 0.0)
+        if not share.any():
+            without_cells.append(f"feature {zone.id()}")
+        totals = per_cell[:, cells] @ share
         geometry.convertToMultiType()
         feature = QgsFeature(fields)
         feature.setGeometry(geometry)
@@ -255,6 +263,16 @@ def _write_zones(run: Run, stack: Stack, per_cell: np.ndarray, kpi_fields: list[
     layer = run.outputs.table("ZONE_TOTALS", fields, rows, QgsWkbTypes.Type.MultiPolygon, crs, progress, len(rows))
     sums = np.array([[row[name] for name in names] for row in rows])
     run.style("ZONE_TOTALS", layer, styles.zones_qml(names[0], sums[:, 0]))
-    outside = float(per_cell[:, whole == 0].sum())
+    outside = float((per_cell @ left).sum())
     run.info(f"{outside:,.6g} of the mapped total lies in no zone.")
     return outside
+
+
+def _plain_shares(
+    geometry: QgsGeometry, stack: Stack, cells: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cells and shares of a zone as given, or counted on more points where it is no larger than a few cells."""
+    box, size = geometry.boundingBox(), stack.grid.cell_size_m
+    if max(box.width(), box.height()) > 10 * size:
+        return cells, share
+    return polygons.shares_of_cells(geometry, stack.grid, polygons.POINTS_PER_SIDE_OF_SMALL)

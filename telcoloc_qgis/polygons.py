@@ -15,6 +15,7 @@ from qgis.core import (
     QgsGeometry,
     QgsProcessingContext,
     QgsProcessingFeatureSource,
+    QgsWkbTypes,
 )
 
 from ..models.errors import InputError
@@ -23,6 +24,8 @@ from .rasters import gdal_errors
 
 #: A zone's share of a cell is counted on this many points along each side of the cell.
 POINTS_PER_SIDE = 4
+#: And on this many where the zone is too small for that.
+POINTS_PER_SIDE_OF_SMALL = 20
 
 
 def polygon_features(
@@ -50,6 +53,8 @@ def polygon_features(
             continue
         if not geometry.isGeosValid():
             geometry = geometry.makeValid()
+        if QgsWkbTypes.flatType(geometry.wkbType()) == QgsWkbTypes.Type.GeometryCollection:  # mended spikes are lines
+            geometry.convertGeometryCollectionToSubclass(QgsWkbTypes.GeometryType.PolygonGeometry)
         if not geometry.area() > 0:
             rejected.append(f"feature {feature.id()}: no area")
             continue
@@ -77,7 +82,9 @@ def inside_mask(geometries: Iterable[QgsGeometry], grid: Grid) -> np.ndarray:
     return dataset.ReadAsArray().astype(bool)
 
 
-def shares_of_cells(geometry: QgsGeometry, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def shares_of_cells(
+    geometry: QgsGeometry, grid: Grid, points_per_side: int = POINTS_PER_SIDE
+) -> tuple[np.ndarray, np.ndarray]:
     """(cells, share of each cell in (0, 1]) that a polygon covers, counted on a regular grid of points.
 
     Polygons that tile a cell share it without loss: each point lies in exactly one.
@@ -90,7 +97,7 @@ def shares_of_cells(geometry: QgsGeometry, grid: Grid) -> tuple[np.ndarray, np.n
     bottom = min(int(np.ceil((grid.y_max - box.yMinimum()) / size)), grid.height)
     if right <= left or bottom <= top:
         return np.zeros(0, np.int64), np.zeros(0)
-    n = POINTS_PER_SIDE
+    n = points_per_side
     fine = Grid((bottom - top) * n, (right - left) * n, grid.x_min + left * size, grid.y_max - top * size, size / n)
     mask = inside_mask([geometry], fine).reshape(bottom - top, n, right - left, n).mean(axis=(1, 3))
     rows, columns = np.nonzero(mask)

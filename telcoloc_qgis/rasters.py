@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,7 +145,7 @@ def _write_sparse_band(band: gdal.Band, grid: Grid, cells: np.ndarray, values: n
 def write_bands(
     path: Path,
     grid: Grid,
-    bands: Sequence[np.ndarray],
+    bands: Iterable[np.ndarray],
     names: Sequence[str],
     metadata: Mapping[str, str],
     nodata: float,
@@ -153,14 +153,14 @@ def write_bands(
     threads: int = 1,
     progress: Progress = no_progress,
 ) -> None:
-    """Write (height, width) arrays as described bands; `table` becomes the raster attribute table of the first band."""
+    """Write (height, width) arrays, taken one at a time, as described bands; `table` becomes the first band's attribute table."""
     with gdal_errors(f"Writing '{path.name}'"):
         dataset = _created(path, grid, names, metadata, nodata, threads)
         if dataset is None:
             return
         for index, values in enumerate(bands, 1):
             dataset.GetRasterBand(index).WriteArray(np.asarray(values, np.float32))
-            progress(index / len(bands))
+            progress(index / len(names))
         if table is not None:
             dataset.GetRasterBand(1).SetDefaultRAT(_attribute_table(table))
         dataset.FlushCache()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from osgeo import gdal, ogr
-from processing_helpers import SAMPLE, bands_of, leftovers
+from processing_helpers import SAMPLE, bands_of, layer_of, leftovers
 from qgis.core import QgsProcessingException, QgsVectorLayer
 from telcoloc.models.geolocation.engine import METHODS
 
@@ -262,6 +262,63 @@ def test_totals_are_conserved(density):
     inside = sum(feature[field] for feature in zones.getFeatures() for field in FIELDS)
     assert inside + density["TOTAL_OUTSIDE_ZONES"] == pytest.approx(density["TOTAL_MAPPED"], rel=1e-6)
     assert density["TOTAL_OUTSIDE_ZONES"] < 0.05 * density["TOTAL_MAPPED"]  # the zones are the boundary
+
+
+def test_zones_smaller_than_half_a_cell_get_their_share(run, stack, density, tmp_path):
+    bands, dataset = bands_of(density["OUTPUT"])
+    amount = np.where(bands["h12"] == NODATA, 0, bands["h12"]) * 0.04
+    left, size, _, top, _, _ = dataset.GetGeoTransform()
+    rows, columns = (int(each) for each in np.unravel_index(amount.argmax(), amount.shape))
+    expected, squares = [], []
+    for step in (-10, 0, 10):  # squares of 60 m in the middle of cells of 200 m, between the points that larger zones are counted on
+        x, y = left + (columns + step + 0.5) * size, top - (rows + 0.5) * size
+        expected.append(amount[rows, columns + step] * 0.09)
+        squares.append(f"Polygon (({x - 30} {y - 30}, {x + 30} {y - 30}, {x + 30} {y + 30}, {x - 30} {y + 30}, {x - 30} {y - 30}))")
+    x, y = left + (columns - 2) * size, top - (rows + 4) * size
+    large = f"Polygon (({x} {y}, {x + 4 * size} {y}, {x + 4 * size} {y - 3 * size}, {x} {y - 3 * size}, {x} {y}))"
+    zones = layer_of([(wkt,) for wkt in (*squares, large)], geometry="Polygon", fields="n:int")
+    ran = run(
+        "mapmetadata",
+        GEOLOCATION=stack["OUTPUT"],
+        INPUT=STATIONS,
+        ID_FIELD="bs_id",
+        FIELDS=["h12"],
+        ZONES=zones,
+        ZONE_TOTALS="TEMPORARY_OUTPUT",
+        OUTPUT=str(tmp_path / "density.tif"),
+    )
+    totals = [feature["h12"] for feature in ran["ZONE_TOTALS"].getFeatures()]
+    assert min(expected) > 0
+    np.testing.assert_allclose(totals[:3], expected, rtol=1e-5)
+    block = amount[rows + 4 : rows + 7, columns - 2 : columns + 2]
+    assert totals[3] == pytest.approx(block.sum(), rel=1e-5)
+    assert sum(totals) + ran["TOTAL_OUTSIDE_ZONES"] == pytest.approx(ran["TOTAL_MAPPED"], rel=1e-6)
+    assert ran.warnings == []
+
+
+def test_zones_with_a_spike_keep_their_area(run, stack, tmp_path):
+    """Mending makes a polygon and a line of them, which no layer of polygons takes."""
+    spike = "Polygon ((495000 4999000, 497000 4999000, 497000 5001000, 497000 5003000, 497000 5001000, 495000 5001000, 495000 4999000))"
+    area = layer_of([(spike,)], geometry="Polygon", fields="n:int")
+    for output in ("TEMPORARY_OUTPUT", str(tmp_path / "totals.gpkg")):
+        ran = run(
+            "mapmetadata",
+            GEOLOCATION=stack["OUTPUT"],
+            INPUT=STATIONS,
+            ID_FIELD="bs_id",
+            FIELDS=["h12"],
+            ZONES=area,
+            ZONE_TOTALS=output,
+            OUTPUT=str(tmp_path / "density.tif"),
+        )
+        layer = ran["ZONE_TOTALS"]
+        layer = QgsVectorLayer(layer, "z", "ogr") if isinstance(layer, str) else layer
+        (zone,) = layer.getFeatures()
+        assert zone.geometry().area() == pytest.approx(4e6)
+        assert zone["h12"] > 0
+    path = str(tmp_path / "stack.tif")
+    run("geolocatebasestations", INPUT=STATIONS, ID_FIELD="bs_id", BOUNDARY=area, CELL_SIZE=200, OUTPUT=path)
+    assert (sum(bands_of(path)[0].values()) > 0).sum() == 100
 
 
 def test_the_density_is_described(density):
