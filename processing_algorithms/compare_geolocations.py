@@ -41,7 +41,8 @@ class CompareGeolocations(TelcoLocAlgorithm):
         "DeepMEND paper: the largest difference of mass over the four quadrants around any cell; 0 means identical, 1 disjoint. "
         "Mass overlap is the sum of the smaller of both probabilities; 1 means identical.\n\n"
         "The stacks must have the same CRS and cell size, with corners a whole number of cells apart; their extents may differ. "
-        "Bands are scaled to sum to one first."
+        "Bands are scaled to sum to one first. Medians and charts are over the BSs with mass in all stacks, so that all methods are "
+        "judged by the same BSs; the table has every BS of each."
     )
     EXAMPLE = (
         "qgis_process run telcoloc:comparegeolocations --REFERENCE=truth.tif --COMPARED=voronoi.tif --COMPARED=spdi.tif "
@@ -121,20 +122,23 @@ class CompareGeolocations(TelcoLocAlgorithm):
                 run.warn(f"{method}: {count:,} base stations have no mass in one of the stacks and are not compared.")
             if count == len(ks2[method]):
                 raise InputError(f"'{method}' and the reference have no base station with mass in both.")
-        medians = {method: float(np.nanmedian(values)) for method, values in ks2.items()}
+        in_all = _in_all(run, ids_of, ks2)
+        common_ks2 = {method: values[in_all[method]] for method, values in ks2.items()}
+        common_overlap = {method: values[in_all[method]] for method, values in overlap.items()}
+        medians = {method: float(np.median(values)) for method, values in common_ks2.items()}
         for method, value in medians.items():
-            run.info(f"{method}: median KS2 {value:.3f}, median overlap {np.nanmedian(overlap[method]):.3f}")
+            run.info(f"{method}: median KS2 {value:.3f}, median overlap {np.median(common_overlap[method]):.3f}")
         if run.parameters.wants("OUTPUT_HTML"):
             path = run.outputs.file("OUTPUT_HTML", ".html")
-            path.write_text(_report(reference.name, ks2, overlap), encoding="utf-8")
+            path.write_text(_report(reference.name, common_ks2, common_overlap), encoding="utf-8")
         _write_table(run, ids_of, ks2, overlap)
         first = next(iter(ks2))
         return {
             "MEDIAN_KS2": medians[first],
-            "MEDIAN_OVERLAP": float(np.nanmedian(overlap[first])),
+            "MEDIAN_OVERLAP": float(np.median(common_overlap[first])),
             "MEDIANS": json.dumps({method: round(value, 6) for method, value in medians.items()}),
             "BEST": min(medians, key=lambda method: medians[method]),
-            "BS_COUNT": int(min(np.isfinite(values).sum() for values in ks2.values())),
+            "BS_COUNT": len(common_ks2[first]),
         }
 
 
@@ -166,6 +170,22 @@ def _matched(run: Run, reference: Stack, stack: Stack) -> tuple[Stack, Stack]:
     return on_common_grid(reference.only(common), stack.only(common))
 
 
+def _in_all(run: Run, ids_of: dict[str, list[str]], ks2: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Per method which of its base stations have a value in every method."""
+    compared = {method: {ids_of[method][row] for row in np.flatnonzero(np.isfinite(ks2[method]))} for method in ks2}
+    common = set.intersection(*compared.values())
+    if not common:
+        raise InputError(
+            "No base station has mass in the reference and all compared stacks; compare the stacks one by one."
+        )
+    most = max(len(ids) for ids in compared.values())
+    if len(common) < most:
+        run.warn(
+            f"Medians and charts are over the {len(common):,} base stations with mass in all stacks; single stacks have up to {most:,}."
+        )
+    return {method: np.array([name in common for name in ids]) for method, ids in ids_of.items()}
+
+
 def _write_table(
     run: Run, ids_of: dict[str, list[str]], ks2: dict[str, np.ndarray], overlap: dict[str, np.ndarray]
 ) -> None:
@@ -187,34 +207,35 @@ def _report(reference: str, ks2: dict[str, np.ndarray], overlap: dict[str, np.nd
     header = ["Method", "Base stations", "Median KS2", "Quartiles", "KS2 over 0.6", "Median overlap"]
     rows = []
     for method, values in ks2.items():
-        kept = values[np.isfinite(values)]
-        low, high = np.quantile(kept, [0.25, 0.75])
+        low, high = np.quantile(values, [0.25, 0.75])
         rows.append(
             [
                 method,
-                f"{len(kept):,}",
-                f"{np.median(kept):.3f}",
+                f"{len(values):,}",
+                f"{np.median(values):.3f}",
                 f"{low:.3f} – {high:.3f}",
-                f"{(kept > 0.6).mean():.0%}",
-                f"{np.nanmedian(overlap[method]):.3f}",
+                f"{(values > 0.6).mean():.0%}",
+                f"{np.median(overlap[method]):.3f}",
             ]
         )
-    finite = {method: values[np.isfinite(values)] for method, values in ks2.items()}
     return charts.html_report(
         "Geolocation comparison",
         f"Distance from “{reference}”, base station by base station",
         [
             charts.TableSection(
-                "Summary", header, rows, "KS2: 0 identical, 1 disjoint. Overlap: 1 identical, 0 disjoint."
+                "Summary",
+                header,
+                rows,
+                "Over the base stations with mass in all stacks. KS2: 0 identical, 1 disjoint. Overlap: 1 identical, 0 disjoint.",
             ),
             charts.ChartSection(
                 "Distribution of KS2",
-                charts.violin_chart(finite, "KS2", (0.0, 1.0)),
+                charts.violin_chart(ks2, "KS2", (0.0, 1.0)),
                 "Each shape shows how many base stations have which KS2 (shapes have equal width); dot: median, bar: quartiles.",
             ),
             charts.ChartSection(
                 "Cumulative share of base stations",
-                charts.cdf_chart(finite, "KS2", (0.0, 1.0)),
+                charts.cdf_chart(ks2, "KS2", (0.0, 1.0)),
                 "Share of base stations with at most this KS2; curves further left are better.",
             ),
         ],

@@ -260,7 +260,7 @@ def _grid_of(dataset: gdal.Dataset, name: str) -> Grid:
 
 
 def _read_sparse_band(band: gdal.Band, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """(cells, values) of the non-zero cells of one band."""
+    """(cells, values) of the cells of one band with mass: neither zero nor nodata, which may be NaN."""
     nodata = band.GetNoDataValue()
     block_width, block_height = band.GetBlockSize()
     tiled_tiff = band.GetDataset().GetDriver().ShortName == "GTiff"
@@ -276,7 +276,11 @@ def _read_sparse_band(band: gdal.Band, grid: Grid) -> tuple[np.ndarray, np.ndarr
             if raw is None:
                 return all_cells[0], all_values[0]
             values = np.frombuffer(raw, np.float32)
-            filled = np.flatnonzero(values if nodata in (None, 0.0) else (values != np.float32(nodata)) & (values != 0))
+            if nodata in (None, 0.0):
+                filled = np.flatnonzero(values)
+            else:
+                empty = np.isnan(values) if np.isnan(nodata) else values == np.float32(nodata)
+                filled = np.flatnonzero((values != 0) & ~empty)
             rows, columns = np.divmod(filled, wide)
             all_cells.append(((rows + row) * grid.width + columns + column).astype(np.int32))
             all_values.append(values[filled])

@@ -393,6 +393,29 @@ def test_nothing_in_both(no_comparison, tmp_path):
     no_comparison(sentence, raster(tmp_path / "empty.tif", fill=0.0))
 
 
+def test_no_base_station_in_all_stacks(no_comparison, tmp_path):
+    sentence = "No base station has mass in the reference and all compared stacks; compare the stacks one by one."
+    first, second = (raster(tmp_path / f"{name}.tif", [name]) for name in ("PM001", "PM002"))
+    no_comparison(sentence, first, COMPARED=[first, second])
+
+
+def test_cells_without_data_hold_no_mass_and_other_nan_is_refused(run, stack, no_comparison, tmp_path):
+    """A stack made elsewhere: NaN where there is nothing, and declared so."""
+    path = raster(tmp_path / "elsewhere.tif")
+    dataset = gdal.Open(path, gdal.GA_Update)
+    for index in (1, 2):
+        dataset.GetRasterBand(index).WriteArray(np.array([[np.nan, 0.5], [0.5, 0.0]]))
+        dataset.GetRasterBand(index).SetNoDataValue(float("nan"))
+    dataset = None
+    output = str(tmp_path / "comparison.gpkg")
+    ran = run("comparegeolocations", REFERENCE=stack["OUTPUT"], COMPARED=[path], OUTPUT=output)
+    assert ran["BS_COUNT"] == 2
+    dataset = gdal.Open(path, gdal.GA_Update)
+    dataset.GetRasterBand(1).SetNoDataValue(-1)
+    dataset = None
+    no_comparison("Stack 'elsewhere' holds negative or infinite values, which no probability is.", path)
+
+
 def test_a_vector_instead_of_a_stack(no_map, no_comparison):
     no_map("GEOLOCATION is '.*', which does not exist or is of the wrong kind.", GEOLOCATION=STATIONS)
     no_comparison("COMPARED: .* is not a raster file that can be read.", STATIONS)

@@ -270,10 +270,12 @@ def test_zones_smaller_than_half_a_cell_get_their_share(run, stack, density, tmp
     left, size, _, top, _, _ = dataset.GetGeoTransform()
     rows, columns = (int(each) for each in np.unravel_index(amount.argmax(), amount.shape))
     expected, squares = [], []
-    for step in (-10, 0, 10):  # squares of 60 m in the middle of cells of 200 m, between the points that larger zones are counted on
+    for step in (-10, 0, 10):  # squares of 60 m in the middle of cells of 200 m
         x, y = left + (columns + step + 0.5) * size, top - (rows + 0.5) * size
         expected.append(amount[rows, columns + step] * 0.09)
-        squares.append(f"Polygon (({x - 30} {y - 30}, {x + 30} {y - 30}, {x + 30} {y + 30}, {x - 30} {y + 30}, {x - 30} {y - 30}))")
+        squares.append(
+            f"Polygon (({x - 30} {y - 30}, {x + 30} {y - 30}, {x + 30} {y + 30}, {x - 30} {y + 30}, {x - 30} {y - 30}))"
+        )
     x, y = left + (columns - 2) * size, top - (rows + 4) * size
     large = f"Polygon (({x} {y}, {x + 4 * size} {y}, {x + 4 * size} {y - 3 * size}, {x} {y - 3 * size}, {x} {y}))"
     zones = layer_of([(wkt,) for wkt in (*squares, large)], geometry="Polygon", fields="n:int")
@@ -386,6 +388,43 @@ def test_comparison_with_itself_and_with_another(comparison):
     html = Path(comparison["OUTPUT_HTML"]).read_text(encoding="utf-8")
     assert "<svg" in html
     assert "voronoi" in html
+
+
+def test_methods_are_judged_by_the_base_stations_of_all(run, stack, tmp_path):
+    """`few` has three base stations, one of them without mass; the other stack is the reference itself."""
+    bands, dataset = bands_of(stack["OUTPUT"])
+    driver = gdal.GetDriverByName("GTiff")
+    few = str(tmp_path / "few.tif")
+    shape = dataset.RasterXSize, dataset.RasterYSize
+    copy = driver.Create(few, *shape, 3, gdal.GDT_Float32)
+    copy.SetGeoTransform(dataset.GetGeoTransform())
+    copy.SetProjection(dataset.GetProjection())
+    for index, (name, values) in enumerate(
+        (("PM001", bands["PM002"]), ("PM002", bands["PM002"]), ("PM003", 0 * bands["PM001"])), 1
+    ):
+        copy.GetRasterBand(index).SetDescription(name)
+        copy.GetRasterBand(index).WriteArray(values)
+    copy = None
+    ran = run(
+        "comparegeolocations",
+        REFERENCE=stack["OUTPUT"],
+        COMPARED=[few, stack["OUTPUT"]],
+        OUTPUT=str(tmp_path / "comparison.csv"),
+        OUTPUT_HTML=str(tmp_path / "report.html"),
+    )
+    table = [
+        (row["method"], row["bs_id"], row["ks2"]) for row in QgsVectorLayer(ran["OUTPUT"], "c", "ogr").getFeatures()
+    ]
+    assert len(table) == 3 + 105
+    of_few = {bs: value for method, bs, value in table if method == "few"}
+    assert ran["BS_COUNT"] == 2
+    assert ran["MEDIAN_KS2"] == pytest.approx((float(of_few["PM001"]) + float(of_few["PM002"])) / 2)
+    assert json.loads(ran["MEDIANS"])["stack"] == pytest.approx(0, abs=1e-6)
+    sentence = "Medians and charts are over the 2 base stations with mass in all stacks; single stacks have up to 105."
+    assert sentence in ran.warnings
+    html = Path(ran["OUTPUT_HTML"]).read_text(encoding="utf-8")
+    assert "Over the base stations with mass in all stacks" in html
+    assert ">105<" not in html
 
 
 # Failed runs
