@@ -6,7 +6,8 @@ export XDG_RUNTIME_DIR := $(CURDIR)/.qgis/runtime
 export QGIS_CUSTOM_CONFIG_PATH := $(CURDIR)/.qgis
 export PROJ_DATA := /usr/share/proj
 export TELCOLOC_ROOT := $(CURDIR)
-WINDOW := env -u QT_QPA_PLATFORM qgis --nologo --noversioncheck --profiles-path .qgis
+# torch lives in .venv; the window finds it there, as `make run` does
+WINDOW = env -u QT_QPA_PLATFORM PYTHONPATH=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') qgis --nologo --noversioncheck --profiles-path .qgis
 
 .PHONY: help setup run test gui package bench screenshots format check clean
 help:  ## list the commands

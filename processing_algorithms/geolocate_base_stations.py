@@ -104,7 +104,8 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         self.add(
             number("CELL_SIZE", self.tr("Cell size [m]"), number.Type.Double, None, True, 0.01),
             self.tr(
-                "Side of the grid's cells in metres. Empty: a fifth of the lower-quartile BS spacing, rounded to 1, 2 or 5."
+                "Side of the grid's cells in metres. Empty: a fifth of the lower-quartile BS spacing, rounded to 1, 2 or 5, but coarser "
+                "where the grid would have over a million cells (the log says so)."
             ),
         )
         self.add(
@@ -115,7 +116,10 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         )
         self.add(
             QgsProcessingParameterExtent("EXTENT", self.tr("Extent"), optional=True),
-            self.tr("Area of the grid. Empty: all BSs plus the margin, cut to the boundary."),
+            self.tr(
+                "Area of the grid; without a CRS of its own it is in that of the base stations. Empty: all BSs plus the margin, cut to "
+                "the boundary."
+            ),
         )
         self.add(
             number("MARGIN", self.tr("Margin [m]"), number.Type.Double, None, True, 0.0),
@@ -142,7 +146,8 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         self.add(
             number("MIN_PROBABILITY", self.tr("Smallest probability kept"), number.Type.Double, 1e-4, False, 0.0, 0.1),
             self.tr(
-                "P(BS | location) below this is dropped and the cell scaled back to one. Smaller values make larger files."
+                "P(BS | location) below this is dropped and the cell scaled back to one; the log says how much that is. With a small β it "
+                "can be a few per cent. Smaller values make larger files."
             ),
             advanced=True,
         )
@@ -178,7 +183,7 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
             (
                 "MASS_CUT_MEDIAN",
                 "Median mass cut off",
-                "Median over BSs of the share of mass in a ring one margin wide around the grid.",
+                "Median over BSs of the share of mass in a ring about one margin wide around the grid.",
             ),
             ("MASS_CUT_MAX", "Largest mass cut off", "Largest of these shares."),
             ("SECONDS", "Seconds", "Wall time of the run [s]."),
@@ -199,7 +204,11 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         grid = frame.grid
         run.info(f"{len(sites):,} base stations on {grid.describe()} in {name_of(crs)}.")
         method = parameters.choice("METHOD")
-        device = run.device() if method == "spdi" else "cpu"
+        device = "cpu"
+        if method == "spdi":
+            device = run.device()
+        else:
+            run.info("voronoi is computed on the CPU.")
         job = GeolocationJob(
             sites_m=sites.xy_m,
             grid=grid,
@@ -218,6 +227,11 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         run.info(
             f"Computed in {run.seconds:.1f} s; base stations looked at per cell: {_range_text(result.neighbours)}."
         )
+        if result.dropped > 1e-6:
+            run.info(
+                f"Probabilities under {job.min_probability:g} were left out and the rest scaled up: {result.dropped:.2%} of a cell on "
+                "average."
+            )
         facts = _report_mass(run, sites, result)
         write_stack(run, job, sites, result)
         write_best_server(run, sites, result)
@@ -252,7 +266,7 @@ def _report_mass(run: Run, sites: Sites, result: Geolocation) -> dict[str, Any]:
     if cut.size:
         facts.update(MASS_CUT_MEDIAN=float(np.median(cut)), MASS_CUT_MAX=float(cut.max()))
         run.info(
-            f"Mass cut off by the grid, measured in a ring one margin wide around it: median {np.median(cut):.2%}, "
+            f"Mass cut off by the grid, measured in a ring around it: median {np.median(cut):.2%}, "
             f"95 % of base stations under {np.quantile(cut, 0.95):.1%}, largest {cut.max():.1%}."
         )
     return facts

@@ -19,16 +19,17 @@ telcoloc() {
 
 if [ -n "$bs" ]; then
   [ -e "${bs%%|*}" ] || { echo "BS=$bs: there is no such file." >&2; exit 1; }
-  telcoloc geolocatebasestations --INPUT="$bs" ${id:+--ID_FIELD="$id"} ${boundary:+--BOUNDARY="$boundary"} \
-    --OUTPUT="$out/stack.tif" --BEST_SERVER="$out/best_server.tif" --COVERAGE="$out/coverage.gpkg"
+  station=(--INPUT="$bs" ${id:+--ID_FIELD="$id"} ${boundary:+--BOUNDARY="$boundary"})
 else
   bs="$city|layername=base_stations"
   station=(--INPUT="$bs" --ID_FIELD=bs_id --BOUNDARY="$city|layername=boundary")
-  telcoloc geolocatebasestations "${station[@]}" \
-    --OUTPUT="$out/stack.tif" --BEST_SERVER="$out/best_server.tif" --COVERAGE="$out/coverage.gpkg"
-  telcoloc geolocatebasestations "${station[@]}" --METHOD=voronoi --OUTPUT="$out/voronoi.tif"
-  telcoloc comparegeolocations --REFERENCE="$out/stack.tif" --COMPARED="$out/voronoi.tif" \
-    --OUTPUT="$out/comparison.gpkg" --OUTPUT_HTML="$out/comparison.html"
+fi
+telcoloc geolocatebasestations "${station[@]}" \
+  --OUTPUT="$out/stack.tif" --BEST_SERVER="$out/best_server.tif" --COVERAGE="$out/coverage.gpkg"
+telcoloc geolocatebasestations "${station[@]}" --METHOD=voronoi --OUTPUT="$out/voronoi.tif"
+telcoloc comparegeolocations --REFERENCE="$out/stack.tif" --COMPARED="$out/voronoi.tif" \
+  --OUTPUT="$out/comparison.gpkg" --OUTPUT_HTML="$out/comparison.html"
+if [ -z "${1:-}" ]; then
   hours=(); for hour in $(seq -w 0 23); do hours+=(--FIELDS="h$hour"); done
   telcoloc mapmetadata --GEOLOCATION="$out/stack.tif" --INPUT="$bs" --ID_FIELD=bs_id "${hours[@]}" \
     --ZONES="$city|layername=zones" --OUTPUT="$out/density.tif" --ZONE_TOTALS="$out/zone_totals.gpkg"

@@ -90,7 +90,7 @@ class Run:
         """Style output `name` when it is loaded, and leave a .qml beside it when it is a file."""
         result = self.outputs.results.get(name)
         if isinstance(result, str) and Path(result).suffix and not result.startswith("memory"):
-            self.outputs.companion(name, ".qml").write_text(qml, encoding="utf-8")
+            self.outputs.add_style(name, qml)
         if self.context.willLoadLayerOnCompletion(layer_id):
             processor = StyleOnLoad.create(qml)
             _KEPT_ALIVE.append(processor)
@@ -264,6 +264,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         run = Run(self, parameters, context, feedback)
         try:
             run.progress(0.0)
+            run.outputs.reserve()
             values = self.work(run)
             run.progress(1.0)
             run.outputs.commit()

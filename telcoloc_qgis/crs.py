@@ -27,12 +27,12 @@ def metric_crs(
 ) -> tuple[QgsCoordinateReferenceSystem, str]:
     """Return a CRS with true metres over `extent`, and one sentence that says which and why.
 
-    A projected CRS in metres is kept where its scale is true to 1 %; otherwise it is the UTM zone of the centre or, for layers
-    wider than a zone or near a pole, an equal-area azimuthal projection around the centre.
+    A projected CRS in metres is kept where its scale is true to 1 % in both directions, at the centre and the corners. Otherwise
+    it is the UTM zone of the centre or, for layers wider than a zone or near a pole, an equal-area azimuthal projection around
+    the centre.
     """
-    centre = extent.center()
     if not crs.isGeographic() and crs.mapUnits() == Qgis.DistanceUnit.Meters:
-        error = abs(_metres_per_unit(crs, centre, context) - 1)
+        error = max(_scale_error(crs, point, context) for point in _places(extent))
         if error <= LARGEST_SCALE_ERROR:
             return crs, f"Distances are measured in the layer's own CRS, {name_of(crs)}."
         reason = f"{name_of(crs)} is {100 * error:.0f} % off true metres here"
@@ -45,7 +45,7 @@ def metric_crs(
         degrees = to_wgs84.transformBoundingBox(extent)
     except QgsCsException as error_:
         raise InputError(f"The layer's extent cannot be placed on the earth with {name_of(crs)}: {error_}") from error_
-    lon, lat = degrees.center().x(), degrees.center().y()
+    lon, lat = (degrees.center().x() + 180) % 360 - 180, degrees.center().y()
     if not (math.isfinite(lon) and abs(lat) <= 90):
         raise InputError(
             f"The layer's coordinates are not valid in {name_of(crs)}: centre {lon:.6g}, {lat:.6g}. Check its CRS."
@@ -64,15 +64,19 @@ def name_of(crs: QgsCoordinateReferenceSystem) -> str:
     return f"{crs.authid()} ({crs.description()})" if crs.authid() else crs.toProj()
 
 
-def _metres_per_unit(
-    crs: QgsCoordinateReferenceSystem, centre: QgsPointXY, context: QgsCoordinateTransformContext
-) -> float:
+def _places(extent: QgsRectangle) -> list[QgsPointXY]:
+    """Centre and corners."""
+    x, y = (extent.xMinimum(), extent.xMaximum()), (extent.yMinimum(), extent.yMaximum())
+    return [extent.center(), *(QgsPointXY(a, b) for a in x for b in y)]
+
+
+def _scale_error(crs: QgsCoordinateReferenceSystem, place: QgsPointXY, context: QgsCoordinateTransformContext) -> float:
+    """How far a kilometre on the map is from a kilometre on the earth, in its worse direction, as a share."""
     measure = QgsDistanceArea()
     measure.setSourceCrs(crs, context)
     measure.setEllipsoid(crs.ellipsoidAcronym() or "EPSG:7030")
-    east = QgsPointXY(centre.x() + 1000, centre.y())
-    north = QgsPointXY(centre.x(), centre.y() + 1000)
+    ends = (QgsPointXY(place.x() + 1000, place.y()), QgsPointXY(place.x(), place.y() + 1000))
     try:
-        return (measure.measureLine(centre, east) + measure.measureLine(centre, north)) / 2000
+        return max(abs(measure.measureLine(place, end) / 1000 - 1) for end in ends)
     except QgsCsException:
         return math.inf

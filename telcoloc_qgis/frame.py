@@ -37,10 +37,10 @@ def choose_frame(run: Run, sites: Sites, crs: QgsCoordinateReferenceSystem) -> F
     InputError
         No spacing to derive a grid from, a boundary without cells, or more cells than the memory budget holds.
     """
-    from ..models.geolocation.sites import default_cell_size_m, default_margin_m
+    from ..models.geolocation.sites import default_cell_size_m, default_margin_m, loneliest
 
     parameters = run.parameters
-    extent = parameters.extent("EXTENT", crs)
+    extent = parameters.extent("EXTENT", crs, parameters.source("INPUT").sourceCrs())
     cell_size = parameters.number("CELL_SIZE")
     margin = parameters.number("MARGIN")
     boundary_source = parameters.source("BOUNDARY")
@@ -59,6 +59,10 @@ def choose_frame(run: Run, sites: Sites, crs: QgsCoordinateReferenceSystem) -> F
     if margin is None:
         margin = default_margin_m(sites.xy_m) if len(sites) > 1 else 0.0
     around = QgsRectangle(*sites.xy_m.min(axis=0), *sites.xy_m.max(axis=0)).buffered(margin)
+    if extent is not None and not extent.intersects(around):
+        raise InputError(
+            f"EXTENT lies wholly outside the base stations and their margin of {margin:,.0f} m. Check its coordinates and CRS."
+        )
     if extent is None:
         extent = around
         if boundary is not None:
@@ -73,8 +77,15 @@ def choose_frame(run: Run, sites: Sites, crs: QgsCoordinateReferenceSystem) -> F
                 )
     bounds = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
     if cell_size is None:
-        cell_size = default_cell_size_m(sites.xy_m, bounds)
-        run.info(f"Cell size {cell_size:g} m, from the spacing of the base stations.")
+        cell_size, from_spacing = default_cell_size_m(sites.xy_m, bounds)
+        if cell_size > from_spacing:
+            far = loneliest(sites.xy_m)
+            run.warn(
+                f"Cell size {cell_size:g} m instead of {from_spacing:g} m, which suits the spacing, so that the grid has about a "
+                f"million cells. The base station farthest from all others is '{sites.ids[far]}'; EXTENT or CELL_SIZE help."
+            )
+        else:
+            run.info(f"Cell size {cell_size:g} m, from the spacing of the base stations.")
     n_cells = (bounds[2] - bounds[0]) * (bounds[3] - bounds[1]) / cell_size**2
     budget_mb = parameters.number("MAX_MEMORY_MB")
     if n_cells * 40 / 2**20 > budget_mb or n_cells > 2**31 - 1:
@@ -89,11 +100,12 @@ def choose_frame(run: Run, sites: Sites, crs: QgsCoordinateReferenceSystem) -> F
         raise InputError(
             "BOUNDARY holds the centre of no cell of the grid. Use a smaller CELL_SIZE, or another boundary."
         )
-    if len(sites) == 1 or margin <= 0:
+    if len(sites) == 1:
         return Frame(grid, mask, None, None)
     x_min, y_min, x_max, y_max = grid.bounds
-    wide = (x_min - margin, y_min - margin, x_max + margin, y_max + margin)
-    coarse = max(4 * cell_size, math.sqrt((wide[2] - wide[0]) * (wide[3] - wide[1]) / 60_000))
+    coarse = max(4 * cell_size, math.sqrt((x_max - x_min + 2 * margin) * (y_max - y_min + 2 * margin) / 60_000))
+    ring = max(margin, 3 * coarse)
+    wide = (x_min - ring, y_min - ring, x_max + ring, y_max + ring)
     surroundings = Grid.covering(wide, coarse, grid.crs_wkt, snap=False)
     in_columns = (surroundings.x_m > x_min) & (surroundings.x_m < x_max)
     in_rows = (surroundings.y_m > y_min) & (surroundings.y_m < y_max)

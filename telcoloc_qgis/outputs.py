@@ -7,6 +7,7 @@ QGIS opens at the destination itself, are filled last; an older file there is se
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from qgis.core import (
     QgsField,
     QgsFields,
     QgsProcessingException,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterRasterDestination,
     QgsVectorLayer,
     QgsWkbTypes,
 )
@@ -28,6 +31,8 @@ from ..models.progress import Progress, no_progress
 from .parameters import Parameters
 
 _SIDECARS = ("", ".aux.xml")
+#: Last line of the styles we leave beside outputs; one without it is the user's own and stays.
+STYLE_MARK = "<!-- made by TelcoLoc -->"
 #: Vector formats of several files.
 _FAMILIES = {
     ".shp": (".shp", ".shx", ".dbf", ".prj", ".cpg", ".qix"),
@@ -51,6 +56,7 @@ class Outputs:
         self.parameters = parameters
         self.results: dict[str, Any] = {}
         self._parts: list[tuple[Path, Path]] = []
+        self._reserved: dict[str, Path] = {}
         self._new: list[Path] = []
         self._claimed: dict[str, str] = {}
         self._set_aside: list[tuple[Path, Path]] = []
@@ -63,6 +69,8 @@ class Outputs:
         OutputError
             When the folder cannot be made or written.
         """
+        if name in self._reserved:
+            return self._reserved[name]
         algorithm, values, context = self.parameters.algorithm, self.parameters.values, self.parameters.context
         if suffix == ".tif":
             text = algorithm.parameterAsOutputLayer(values, name, context)
@@ -82,14 +90,32 @@ class Outputs:
         self._parts.append((part, destination))
         self._claim(name, destination)
         self.results[name] = str(destination)
+        self._reserved[name] = part
         return part
 
-    def companion(self, name: str, suffix: str) -> Path:
-        """Return the path for a file that goes with output `name`, such as its .qml style."""
+    def add_style(self, name: str, qml: str) -> None:
+        """Leave a .qml style beside the file of output `name`, unless one that is not ours (or of another output) is there."""
         destination = Path(self.results[name])
-        part = destination.with_name(f".{destination.stem}.part{os.getpid()}{suffix}")
-        self._parts.append((part, destination.with_suffix(suffix)))
-        return part
+        target = destination.with_suffix(".qml")
+        taken = target in [path for _, path in self._parts]
+        if taken or (target.exists() and STYLE_MARK not in target.read_text(encoding="utf-8", errors="replace")):
+            return
+        part = destination.with_name(f".{destination.stem}.part{os.getpid()}.qml")
+        self._parts.append((part, target))
+        part.write_text(f"{qml.rstrip()}\n{STYLE_MARK}\n", encoding="utf-8")
+
+    def reserve(self) -> None:
+        """Check all destinations before any work is done."""
+        for definition in self.parameters.algorithm.destinationParameterDefinitions():
+            name = definition.name()
+            if not self.parameters.wants(name):
+                continue
+            if isinstance(definition, QgsProcessingParameterRasterDestination):
+                self.file(name, ".tif")
+            elif isinstance(definition, QgsProcessingParameterFileDestination):
+                self.file(name, ".html")
+            else:
+                self._check_table(name)
 
     def table(
         self,
@@ -137,10 +163,12 @@ class Outputs:
             try:
                 for sidecar in _SIDECARS:
                     source, target = Path(f"{part}{sidecar}"), Path(f"{destination}{sidecar}")
-                    self._put_aside(target)
                     if source.exists():
+                        self._put_aside(target)
                         source.replace(target)
                         self._new.append(target)
+                    elif sidecar and target.suffix == ".xml":
+                        self._put_aside(target)  # statistics of the older raster
             except OSError as error:
                 raise OutputError(f"'{destination}' cannot be replaced: {error.strerror or error}.") from error
         for aside, _ in self._set_aside:
@@ -170,7 +198,7 @@ class Outputs:
         """Refuse a destination that another output has, or that an input is read from."""
         path = os.path.realpath(destination)
         other = {**self.parameters.algorithm.input_files(), **self._claimed}.get(path)
-        if other:
+        if other and other != name:
             raise OutputError(f"{name} and {other} are the same file, '{destination}'; give {name} another one.")
         self._claimed[path] = name
 
@@ -184,19 +212,36 @@ class Outputs:
         if not text or text.startswith(("memory:", "TEMPORARY_OUTPUT", "ogr:", "postgis:", "postgres:")):
             return None
         path = Path(text)
-        return path if path.suffix else None
+        return path if path.suffix else path.with_name(f"{path.name}.gpkg")  # as QGIS does
 
-    def _prepare_folder(self, name: str, destination: Path) -> None:
+    def _check_table(self, name: str) -> None:
+        """Refuse a destination of a vector output that cannot be written or is an input's file."""
+        value = self.parameters.values.get(name)
+        value = getattr(value, "sink", value)
+        database = re.match(r"ogr:dbname='(.+?)'", str(value.staticValue() if hasattr(value, "staticValue") else value))
+        if database:
+            self._claim(name, Path(database.group(1)))
+            del self._claimed[os.path.realpath(database.group(1))]  # several tables may go to one database
+        destination = self._plain_file(name)
+        if destination is None:
+            return
         self._claim(name, destination)
-        family = [destination.with_suffix(suffix) for suffix in _FAMILIES.get(destination.suffix.lower(), ())]
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
             if destination.is_dir():
                 raise IsADirectoryError("it is a folder")
+            if not destination.exists():
+                destination.touch()
+                destination.unlink()
+        except OSError as error:
+            raise OutputError(f"{name} cannot be written to '{destination}': {error.strerror or error}.") from error
+
+    def _prepare_folder(self, name: str, destination: Path) -> None:
+        self._check_table(name)
+        family = [destination.with_suffix(suffix) for suffix in _FAMILIES.get(destination.suffix.lower(), ())]
+        try:
             for path in family or [destination]:
                 self._put_aside(path)
-            destination.touch()
-            destination.unlink()
         except OSError as error:
             raise OutputError(f"{name} cannot be written to '{destination}': {error.strerror or error}.") from error
         self._new += family or [destination]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCsException,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingFeatureSource,
@@ -22,6 +25,9 @@ from qgis.core import (
 )
 
 from ..models.errors import InputError
+
+#: Four numbers and no CRS behind them.
+_BARE_EXTENT = re.compile(r"^[\s\d.,eE+-]+$")
 
 
 class Parameters:
@@ -49,10 +55,6 @@ class Parameters:
         if value is None or value == "":
             value = self._definition(name).defaultValue()
         return value is not None and value != ""
-
-    def text(self, name: str) -> str | None:
-        """A string, None when empty."""
-        return self.algorithm.parameterAsString(self.values, name, self.context) or None if self.given(name) else None
 
     def choice(self, name: str) -> str:
         """One of the strings of a static-string enum."""
@@ -122,11 +124,22 @@ class Parameters:
             result.append((path, layer.name() or Path(path).stem))
         return result
 
-    def extent(self, name: str, crs: QgsCoordinateReferenceSystem) -> QgsRectangle | None:
-        """An extent in `crs`, None when not given."""
+    def extent(
+        self, name: str, crs: QgsCoordinateReferenceSystem, assumed: QgsCoordinateReferenceSystem
+    ) -> QgsRectangle | None:
+        """An extent in `crs`, None when not given; one that names no CRS of its own is in `assumed`."""
         if not self.given(name):
             return None
-        extent = self.algorithm.parameterAsExtent(self.values, name, self.context, crs)
+        value = self.values.get(name)
+        if not isinstance(value, QgsRectangle) and not (isinstance(value, str) and _BARE_EXTENT.match(value)):
+            extent = self.algorithm.parameterAsExtent(self.values, name, self.context, crs)
+        else:
+            extent = self.algorithm.parameterAsExtent(self.values, name, self.context)
+            transform = QgsCoordinateTransform(assumed, crs, self.context.transformContext())
+            try:
+                extent = transform.transformBoundingBox(extent)
+            except QgsCsException:
+                extent = QgsRectangle()
         if extent.isNull() or extent.isEmpty() or not extent.isFinite():
             raise InputError(f"{name} '{self._given_text(name)}' is empty or cannot be placed in {crs.authid()}.")
         return extent

@@ -12,6 +12,7 @@ from qgis.core import (
     QgsCoordinateTransform,
     QgsCsException,
     QgsFeatureRequest,
+    QgsPointXY,
     QgsProcessingFeatureSource,
     QgsRectangle,
     QgsWkbTypes,
@@ -106,6 +107,10 @@ def read_sites(
     extent = QgsRectangle()
     for point in points:
         extent.combineExtentWith(point)
+    if source.sourceCrs().isGeographic() and extent.width() > 180:  # on both sides of the antimeridian
+        extent = QgsRectangle()
+        for point in points:
+            extent.combineExtentWith(QgsPointXY(point.x() % 360, point.y()))
     crs, why = metric_crs(source.sourceCrs(), extent, run.context.transformContext())
     run.info(why)
     transform = QgsCoordinateTransform(source.sourceCrs(), crs, run.context.transformContext())

@@ -304,7 +304,8 @@ class _TileGroup:
         keep = probability >= max(job.min_probability, _NOTHING)
         keep &= inside
         probability *= keep
-        probability /= np.maximum(probability.sum(axis=0), _NOTHING)
+        kept = probability.sum(axis=0)
+        probability /= np.maximum(kept, _NOTHING)
         keep_by_cell = np.ascontiguousarray(keep.T)
         counts = keep_by_cell.sum(axis=1, dtype=np.int32)[inside]
         values = np.ascontiguousarray(probability.T)[keep_by_cell].astype(np.float32)
@@ -313,7 +314,7 @@ class _TileGroup:
             keep_by_cell
         ]
         cells = (rows.astype(np.int64) * self.grid.width + columns).ravel()[inside]
-        return CellShares(cells, counts, owners, values)
+        return CellShares(cells, counts, owners, values, float(np.sum(1 - kept[inside], dtype=np.float64)))
 
 
 def _on_device(squared: np.ndarray, beta: float, device: str) -> np.ndarray:

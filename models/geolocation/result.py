@@ -25,12 +25,15 @@ class CellShares:
         BS index of each kept value, shape (counts.sum(),).
     probability
         P(i|ℓ), same shape.
+    dropped
+        Sum over the cells of the probability that was too small to keep.
     """
 
     cells: np.ndarray
     counts: np.ndarray
     bs: np.ndarray
     probability: np.ndarray
+    dropped: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Geolocation:
         Share of each BS's mass that lies beyond the grid, as far as it was measured; NaN where it was not, shape (n_bs,).
     neighbours
         (smallest, median, largest) number of BSs looked at per cell.
+    dropped
+        Mean over cells of the probability that was too small to keep; cells were scaled back to one.
     """
 
     grid: Grid
@@ -62,6 +67,7 @@ class Geolocation:
     entropy_bits: np.ndarray
     mass_cut: np.ndarray
     neighbours: tuple[int, int, int]
+    dropped: float = 0.0
 
     @property
     def mass(self) -> np.ndarray:
@@ -126,6 +132,7 @@ def assemble(
         entropy_bits=np.maximum(entropy, 0).reshape(grid.shape),
         mass_cut=np.full(n_bs, np.nan) if mass_cut is None else mass_cut,
         neighbours=neighbours,
+        dropped=sum(share.dropped for share in shares) / max(len(cells), 1),
     )
 
 

@@ -81,7 +81,7 @@ def merge_sites(ids: Sequence[str], xy_m: np.ndarray, id_source: str = "id") -> 
         if other != site:
             apart = math.dist(xy_m[first[other]], xy_m[row])
             raise InputError(
-                f"Field {id_source} holds '{name}' at two places {apart:,.0f} m apart; an id must name one site. "
+                f"Field {id_source} holds '{name}' at two places {apart:,.{0 if apart >= 1 else 2}f} m apart; an id must name one site. "
                 "Choose a field with unique ids, or leave ID_FIELD empty."
             )
         members[site][name] = None
@@ -107,13 +107,22 @@ def default_margin_m(xy_m: np.ndarray) -> float:
     return float(np.quantile(distance[:, 1], 0.95))
 
 
-def default_cell_size_m(xy_m: np.ndarray, bounds: tuple[float, float, float, float]) -> float:
-    """Cell size from the local BS spacing [m]: five cells to the lower-quartile nearest neighbour, at most a million cells."""
+def default_cell_size_m(xy_m: np.ndarray, bounds: tuple[float, float, float, float]) -> tuple[float, float]:
+    """Cell sizes [m]: the one to use, with about a million cells at most, and the one that suits the local BS spacing.
+
+    The latter has five cells to the lower-quartile nearest neighbour, rounded to 1, 2 or 5 times a power of ten.
+    """
     distance, _ = cKDTree(xy_m).query(xy_m, k=2)
     spacing = float(np.quantile(distance[:, 1], 0.25))
     x_min, y_min, x_max, y_max = bounds
     smallest = math.sqrt(max((x_max - x_min) * (y_max - y_min), 1.0) / MOST_CELLS)
-    size = nice_length(max(spacing / CELLS_PER_SPACING, SAME_PLACE_M))
+    suitable = size = nice_length(max(spacing / CELLS_PER_SPACING, SAME_PLACE_M))
     while size < smallest:
         size = nice_length(size * 2.5)
-    return size
+    return size, suitable
+
+
+def loneliest(xy_m: np.ndarray) -> int:
+    """Index of the BS whose nearest neighbour is farthest away."""
+    distance, _ = cKDTree(xy_m).query(xy_m, k=2)
+    return int(distance[:, 1].argmax())

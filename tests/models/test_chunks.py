@@ -79,7 +79,9 @@ def test_when_not_even_one_item_fits_the_sentence_says_what_to_do(error):
             raise error("no")
         return start
 
-    sentence = r"^Memory ran out even for the smallest piece of work\. Use larger cells, a smaller extent, or DEVICE=cpu\.$"
+    sentence = (
+        r"^Memory ran out even for the smallest piece of work\. Use larger cells, a smaller extent, or DEVICE=cpu\.$"
+    )
     with pytest.raises(MemoryBudgetError, match=sentence) as caught:
         run_chunks(work, 10, 4, threads=2)
     assert type(caught.value.__cause__) is error

@@ -121,7 +121,9 @@ def test_neighbours_are_each_cells_nearest(exact, neighbours, dtype):
 
 def test_more_neighbours_than_base_stations_are_all_of_them():
     few = job_of(5, 20, neighbours=50)
-    np.testing.assert_allclose(dense(geolocate(few)), dense(geolocate(replace(few, neighbours=None))), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        dense(geolocate(few)), dense(geolocate(replace(few, neighbours=None))), rtol=0, atol=1e-6
+    )
 
 
 # What comes out is a probability
@@ -314,7 +316,9 @@ def test_progress_rises_to_one_in_the_callers_thread(settings):
 @pytest.mark.parametrize("settings", [{"beta": 4.0}, {"beta": 0.5, "min_probability": 0.0}, {"neighbours": 400}])
 def test_cancel_stops_a_big_job_within_a_second(settings):
     rng = np.random.default_rng(1)
-    job = GeolocationJob(rng.uniform(0, 60_000, (600, 2)), Grid(1500, 1500, 0.0, 60_000.0, 40.0), memory_mb=1e6, **settings)
+    job = GeolocationJob(
+        rng.uniform(0, 60_000, (600, 2)), Grid(1500, 1500, 0.0, 60_000.0, 40.0), memory_mb=1e6, **settings
+    )
     start = time.perf_counter()
     cancelled = None
 
@@ -355,7 +359,9 @@ def test_too_much_for_the_memory_is_said_before_the_work_with_a_cell_size_that_f
 
 
 def test_voronoi_too_much_for_the_memory_has_a_cell_size_that_fits():
-    with pytest.raises(MemoryBudgetError, match=r"about 160,000 Voronoi cells and need 10 MB; 2 MB .* CELL_SIZE") as caught:
+    with pytest.raises(
+        MemoryBudgetError, match=r"about 160,000 Voronoi cells and need 10 MB; 2 MB .* CELL_SIZE"
+    ) as caught:
         geolocate(job_of(cells=400, method="voronoi", memory_mb=2.0))
     size = float(re.search(r"CELL_SIZE ([\d.]+)", str(caught.value)).group(1))
     grid = Grid.covering((0, 0, SIDE_M, SIDE_M), size)
@@ -469,5 +475,7 @@ def test_a_job_that_makes_no_sense_is_refused_in_one_sentence(settings, sentence
 @pytest.mark.parametrize("method", engine.METHODS)
 def test_an_empty_mask_is_refused(method):
     job = job_of(mask=np.zeros((40, 40), bool), method=method)
-    with pytest.raises(InputError, match=r"^No cell of the grid lies inside the boundary, so there is nowhere to put mass\.$"):
+    with pytest.raises(
+        InputError, match=r"^No cell of the grid lies inside the boundary, so there is nowhere to put mass\.$"
+    ):
         geolocate(job)

@@ -106,7 +106,9 @@ def test_offset_counts_rows_southwards_and_columns_eastwards():
     assert grid.offset_to(Grid(4, 4, 100.005, 199.995, 10.0)) == (0, 0)  # half a thousandth of a cell
 
 
-@pytest.mark.parametrize("other", [(4, 4, 105.0, 200.0, 10.0), (4, 4, 100.0, 200.02, 10.0), (4, 4, 100.0, 200.0, 10.001)])
+@pytest.mark.parametrize(
+    "other", [(4, 4, 105.0, 200.0, 10.0), (4, 4, 100.0, 200.02, 10.0), (4, 4, 100.0, 200.0, 10.001)]
+)
 def test_grids_that_do_not_align_are_refused_in_one_sentence(other):
     sentence = r"^Grids do not align: 4 x 4 cells of 10 m with north-west corner \(100, 200\) and 4 x 4 cells of 10.* m with .*\.$"
     with pytest.raises(InputError, match=sentence):

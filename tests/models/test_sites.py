@@ -70,7 +70,8 @@ def test_no_features_are_no_sites():
 
 
 @pytest.mark.parametrize(
-    ("value", "nice"), [(1, 1), (1.99, 1), (2, 2), (4.999, 2), (5, 5), (9.99, 5), (10, 10), (730, 500), (0.3, 0.2), (0.001, 0.001)]
+    ("value", "nice"),
+    [(1, 1), (1.99, 1), (2, 2), (4.999, 2), (5, 5), (9.99, 5), (10, 10), (730, 500), (0.3, 0.2), (0.001, 0.001)],
 )
 def test_nice_lengths_are_one_two_or_five_times_a_power_of_ten(value, nice):
     assert nice_length(value) == pytest.approx(nice, rel=1e-12)
@@ -93,23 +94,26 @@ def test_no_length_from_nothing(value):
 @pytest.mark.parametrize(("spacing", "size"), [(1000, 200), (500, 100), (300, 50), (60, 10)])
 def test_the_default_cell_size_is_a_fifth_of_the_spacing_made_nice(spacing, size):
     xy = lattice(spacing)
-    assert default_cell_size_m(xy, (0, 0, 5 * spacing, 5 * spacing)) == pytest.approx(size)
+    assert default_cell_size_m(xy, (0, 0, 5 * spacing, 5 * spacing)) == pytest.approx((size, size))
 
 
 def test_the_default_cell_size_follows_the_densest_quarter():
     dense, sparse = lattice(100, 5), lattice(5000, 5) + 1e5
-    assert default_cell_size_m(np.concatenate([dense, sparse]), (0, 0, 1000, 1000)) == 20
+    assert default_cell_size_m(np.concatenate([dense, sparse]), (0, 0, 1000, 1000)) == (20, 20)
 
 
 def test_the_default_grid_has_at_most_a_million_cells():
     for side in 10 ** np.random.default_rng(3).uniform(2, 6, 60):
-        size = default_cell_size_m(lattice(50), (0, 0, side, side))
+        size, suitable = default_cell_size_m(lattice(50), (0, 0, side, side))
+        assert suitable == 10
         assert (side / size) ** 2 <= MOST_CELLS * (1 + 1e-9)
         assert size == 10 or (side / nice_length(size * 0.51)) ** 2 > MOST_CELLS  # and is no coarser than needed
 
 
 def test_the_default_cell_size_is_at_least_the_tolerance_of_a_place():
-    assert default_cell_size_m(np.array([[0, 0], [0.012, 0]]), (0, 0, 1, 1)) == pytest.approx(SAME_PLACE_M)
+    assert default_cell_size_m(np.array([[0, 0], [0.012, 0]]), (0, 0, 1, 1)) == pytest.approx(
+        (SAME_PLACE_M, SAME_PLACE_M)
+    )
 
 
 @pytest.mark.parametrize("spacing", [50.0, 1000.0])
@@ -127,4 +131,4 @@ def test_one_remote_base_station_does_not_set_the_margin():
 def test_two_base_stations_are_enough_for_defaults():
     xy = np.array([[0.0, 0.0], [3000.0, 4000.0]])
     assert default_margin_m(xy) == pytest.approx(5000)
-    assert default_cell_size_m(xy, (-5000, -5000, 8000, 9000)) == 1000
+    assert default_cell_size_m(xy, (-5000, -5000, 8000, 9000))[0] == 1000

@@ -94,7 +94,9 @@ def test_keeps_its_promise_in_every_layout(exact, kind, beta):
             found = association_probabilities((distances**2).astype(dtype), beta)
             np.testing.assert_allclose(found, expected, rtol=0, atol=promise, err_msg=f"{n_bs} base stations, {dtype}")
             assert found.min() >= 0
-            np.testing.assert_allclose(found.sum(axis=0, dtype=float), 1, rtol=0, atol=1e-6 if dtype == "float32" else 1e-12)
+            np.testing.assert_allclose(
+                found.sum(axis=0, dtype=float), 1, rtol=0, atol=1e-6 if dtype == "float32" else 1e-12
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,7 +149,9 @@ def test_the_order_of_the_base_stations_does_not_matter(dtype):
     squared = (layout("random", 25, rng) ** 2).astype(dtype)
     order = rng.permutation(25)
     straight = association_probabilities(squared, 4.0)
-    np.testing.assert_allclose(association_probabilities(squared[order], 4.0), straight[order], rtol=0, atol=PROMISE[dtype])
+    np.testing.assert_allclose(
+        association_probabilities(squared[order], 4.0), straight[order], rtol=0, atol=PROMISE[dtype]
+    )
 
 
 @pytest.mark.parametrize("dtype", PROMISE)

@@ -14,7 +14,9 @@ def stack_of(grid, ids="abc", seed=0, name="one"):
     rng = np.random.default_rng(seed)
     dense = rng.random((len(ids), grid.size)) * (rng.random((len(ids), grid.size)) < 0.6)
     members = tuple((one, one + "2") for one in ids)
-    return Stack(name, grid, scipy.sparse.csr_matrix(dense.astype(np.float32)), tuple(ids), members, "location_given_bs")
+    return Stack(
+        name, grid, scipy.sparse.csr_matrix(dense.astype(np.float32)), tuple(ids), members, "location_given_bs"
+    )
 
 
 def at_places(stack):
@@ -58,7 +60,12 @@ def test_the_common_grid_is_the_smallest_that_holds_both_and_every_value_stays_i
     for before, after in zip((first, second), moved):
         assert at_places(after) == at_places(before)
         assert after.maps.shape == (len(before.ids), after.grid.size)
-        assert (after.ids, after.members, after.name, after.form) == (before.ids, before.members, before.name, before.form)
+        assert (after.ids, after.members, after.name, after.form) == (
+            before.ids,
+            before.members,
+            before.name,
+            before.form,
+        )
         dense = np.zeros((len(before.ids), *after.grid.shape), np.float32)
         top, left = after.grid.offset_to(before.grid)
         height, width = before.grid.shape
@@ -87,7 +94,9 @@ def test_different_crss_are_refused_in_one_sentence():
         on_common_grid(stack_of(shifted(0, 0, wkt="A")), stack_of(shifted(0, 0, wkt="B"), name="two"))
 
 
-@pytest.mark.parametrize("other", [Grid(4, 5, 100.0, 200.0, 20.0), Grid(4, 5, 105.0, 200.0, SIZE), Grid(4, 5, 100.0, 197.0, SIZE)])
+@pytest.mark.parametrize(
+    "other", [Grid(4, 5, 100.0, 200.0, 20.0), Grid(4, 5, 105.0, 200.0, SIZE), Grid(4, 5, 100.0, 197.0, SIZE)]
+)
 def test_grids_that_do_not_align_are_refused_with_both_grids(other):
     sentence = (
         r"^'one' \(4 x 5 cells of 10 m with .*\) and 'two' \(4 x 5 cells of .* m with .*\) lie on grids that do not align\. "
