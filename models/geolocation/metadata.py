@@ -69,7 +69,7 @@ def _reading(name: str, day: datetime) -> tuple[datetime, timedelta, tuple[str, 
     date = _DATE_TIME.search(name)
     at_hour = int(hour.group(2) or hour.group(3)) if hour else None
     if not date:
-        if at_hour is None:
+        if hour is None or at_hour is None:
             return None
         begin = datetime(day.year, day.month, day.day, at_hour, tzinfo=timezone.utc)
         return begin, timedelta(hours=1), ("hour", (hour.group(1) or "").lower())
@@ -79,9 +79,8 @@ def _reading(name: str, day: datetime) -> tuple[datetime, timedelta, tuple[str, 
     elif hour:  # the date and, further on, the hour
         around = hour.group(1)
     try:
-        begin = datetime(
-            *(int(part) for part in date.groups()[:3]), at_hour or 0, int(date.group(5) or 0), tzinfo=timezone.utc
-        )
+        year, month, day_of_month = (int(part) for part in date.groups()[:3])
+        begin = datetime(year, month, day_of_month, at_hour or 0, int(date.group(5) or 0), tzinfo=timezone.utc)
     except ValueError:
         return None
     before, after = around[: date.start()].lower(), around[date.end() :].lower()
