@@ -133,8 +133,9 @@ def best_server_qml(names: Sequence[str], colours: np.ndarray) -> str:
 def zones_qml(field: str, values: np.ndarray) -> str:
     """Style of zones in classes of `field`, with a thin pale outline."""
     layer = QgsVectorLayer(f"MultiPolygon?field={field}:double", "style", "memory")
-    limits = class_limits(values, 6)
-    edges = [0.0, *limits, max(float(np.max(values, initial=0.0)), limits[-1])]
+    largest = float(np.max(values, initial=0.0))
+    limits = [limit for limit in class_limits(values, 6) if limit < largest]
+    edges = [0.0, *limits, largest]
     picked = np.linspace(0, len(SEQUENTIAL) - 2, len(edges) - 1).round().astype(int)
     ranges = [
         QgsRendererRange(

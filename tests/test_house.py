@@ -195,6 +195,12 @@ def test_ruff_finds_nothing():  # this includes docstrings (D) and annotations (
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_mypy_finds_nothing_in_the_science(tmp_path):
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_ruff_asks_for_docstrings_and_annotations():
     source = "def public(a):\n    return a\n\n\nclass Public:\n    x = 1\n"
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "-"]

@@ -99,13 +99,7 @@ def normalised_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
-def assemble(
-    grid: Grid,
-    n_bs: int,
-    shares: Sequence[CellShares],
-    neighbours: tuple[int, int, int],
-    mass_cut: np.ndarray | None = None,
-) -> Geolocation:
+def assemble(grid: Grid, n_bs: int, shares: Sequence[CellShares], neighbours: tuple[int, int, int]) -> Geolocation:
     """Turn the cells' shares, in any order, into a `Geolocation`."""
     cells = np.concatenate([share.cells for share in shares]) if shares else np.zeros(0, np.int64)
     best_server = np.full(grid.size, -1, np.int32)
@@ -130,7 +124,7 @@ def assemble(
         best_server=best_server.reshape(grid.shape),
         best_probability=best_probability.reshape(grid.shape),
         entropy_bits=np.maximum(entropy, 0).reshape(grid.shape),
-        mass_cut=np.full(n_bs, np.nan) if mass_cut is None else mass_cut,
+        mass_cut=np.full(n_bs, np.nan),
         neighbours=neighbours,
         dropped=sum(share.dropped for share in shares) / max(len(cells), 1),
     )
