@@ -137,9 +137,9 @@ def run(quick: bool) -> kit.Report:
             "1,000 times as fast as (a), the faster of the two", against(integration), integration >= 1000 * strict
         ),
         kit.Target(
-            "5 times as fast as (b) as written, map by map",
+            "5 times as fast as (b) as written, map by map, nothing dropped",
             against(map_by_map[written[0]]),
-            map_by_map[written[0]] >= 5 * first,
+            map_by_map[written[0]] >= 5 * strict,
         ),
         kit.Target("5 times as fast as (b) as written, all at once", against(written[1]), written[1] >= 5 * first),
         kit.Target("5 times as fast as (b) with shared sums, all at once", against(shared[1]), shared[1] >= 5 * first),
