@@ -231,7 +231,7 @@ def group_tiles(
         Largest probability that all dropped BSs together may have at any point of a tile.
     """
     n_bs = tree.n
-    pending = np.arange(len(centres_m))
+    pending: np.ndarray = np.arange(len(centres_m))
     groups: list[TileNeighbours] = []
     for n_kept in [step for step in _NEIGHBOUR_STEPS if step < n_bs]:
         if not pending.size:
