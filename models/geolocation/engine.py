@@ -206,7 +206,8 @@ def _grouped_tiles(job: GeolocationJob, tree: cKDTree, progress: Progress) -> li
     n_levels = _LARGEST_TILE.bit_length()
     chunk = min(1024, max(16, _FINDER_VALUES // tree.n))
     for level in range(n_levels):
-        filled: np.ndarray = mask.reshape(padded_shape[0] // side, side, padded_shape[1] // side, side).any(axis=(1, 3))
+        blocks = mask.reshape(padded_shape[0] // side, side, padded_shape[1] // side, side)
+        filled = np.asarray(blocks.any(axis=(1, 3)))
         keep = filled[rows // side, columns // side]
         rows, columns = rows[keep], columns[keep]
         centres = _tile_centres(job.grid, rows, columns, side)
