@@ -15,6 +15,13 @@ from ..errors import InputError
 
 #: Positions closer than this are one site [m]: below any survey's accuracy, above what reprojecting equal coordinates leaves.
 SAME_PLACE_M = 0.01
+#: Kinds of surroundings, from dense to sparse networks.
+URBANISATIONS = ("urban", "suburban", "rural")
+#: Local spacing [m] below which surroundings are urban, and below which they are suburban: between the inter-site distances of
+#: 3GPP TR 38.913 table 6.1.4-1 (dense urban 200 m, urban macro 500 m) and 6.1.3-1 (rural 1,732 and 5,000 m), in round numbers.
+URBANISATION_LIMITS_M = (1000.0, 2500.0)
+#: The local spacing looks at this many nearest BSs: as many as a hexagonal layout has neighbours.
+SPACING_NEIGHBOURS = 6
 #: A default grid has about this many cells between neighbouring BSs.
 CELLS_PER_SPACING = 5
 #: A default grid has at most about this many cells.
@@ -105,6 +112,25 @@ def default_margin_m(xy_m: np.ndarray) -> float:
     """
     distance, _ = cKDTree(xy_m).query(xy_m, k=2)
     return float(np.quantile(distance[:, 1], 0.95))
+
+
+def local_spacing_m(xy_m: np.ndarray) -> np.ndarray:
+    """Mean distance of each BS to its `SPACING_NEIGHBOURS` nearest [m], shape (n,); in a hexagonal layout the inter-site distance.
+
+    Raises
+    ------
+    InputError
+        When there is only one BS.
+    """
+    if len(xy_m) < 2:
+        raise InputError("One base station alone has no spacing; give at least two.")
+    distance, _ = cKDTree(xy_m).query(xy_m, k=min(len(xy_m), SPACING_NEIGHBOURS + 1))
+    return np.asarray(distance[:, 1:].mean(axis=1))
+
+
+def urbanisation(spacing_m: np.ndarray) -> np.ndarray:
+    """Index into `URBANISATIONS` of each local spacing, shape (n,)."""
+    return np.digitize(spacing_m, URBANISATION_LIMITS_M)
 
 
 def default_cell_size_m(xy_m: np.ndarray, bounds: tuple[float, float, float, float]) -> tuple[float, float]:

@@ -1,0 +1,1 @@
+"""Antennas, propagation and the network simulator that makes ground truth."""

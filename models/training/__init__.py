@@ -1,0 +1,1 @@
+"""What makes the weights: data sets, losses, loops and seeds."""
