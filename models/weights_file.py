@@ -123,10 +123,10 @@ def read_weights(path: str | os.PathLike[str], kinds: str | tuple[str, ...] = ()
     try:
         header = json.loads(content[8 : 8 + size])
         metadata = header.pop("__metadata__", {})
-        layout = {
-            name: (np.dtype(_DTYPES[entry["dtype"]]), tuple(map(int, entry["shape"])), *map(int, entry["data_offsets"]))
-            for name, entry in header.items()
-        }
+        layout: dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]] = {}
+        for name, entry in header.items():
+            begin, end = (int(value) for value in entry["data_offsets"])
+            layout[name] = (np.dtype(_DTYPES[entry["dtype"]]), tuple(map(int, entry["shape"])), begin, end)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no weights file that can be read here: its header is damaged ({error!r})."
