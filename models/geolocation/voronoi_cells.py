@@ -118,19 +118,24 @@ class ConvexPolygons:
         counts[counts < 3] = 0
         return ConvexPolygons(self.corners_m[kept], np.concatenate([[0], np.cumsum(counts)]))
 
-    def half_planes(self, polygon: int) -> np.ndarray:
-        """Return h (n_edges, 2) [1/m]: a point p lies in the polygon scaled by s about its box centre c where max h·(p − c) ≤ s.
+    def gauge(self, polygon: int, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
+        """Smallest scale, about the centre of its bounding box, at which a polygon holds each point (its Minkowski functional).
 
-        The largest h·(p − c) is the gauge (Minkowski functional) of p: the smallest scale whose polygon holds it. An edge through c
-        itself, as a right-angled triangle in the corner of a rectangle has, gets a very steep h: its far side is never reached.
+        `x_m` and `y_m` are broadcast against each other. Where an edge goes through the centre itself, as that of a right-angled
+        triangle in the corner of a rectangle does, no scale ever reaches what is behind it, and the gauge is above 1e8.
         """
         corners = self.corners_m[self.starts[polygon] : self.starts[polygon + 1]]
-        size = corners.max(axis=0) - corners.min(axis=0)
-        corners = corners - (corners.max(axis=0) + corners.min(axis=0)) / 2
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        middle = (low + high) / 2
         edges = np.roll(corners, -1, axis=0) - corners
         normals = np.column_stack([edges[:, 1], -edges[:, 0]]) / np.hypot(edges[:, 0], edges[:, 1])[:, None]
-        distance = np.maximum((normals * corners).sum(axis=1), 1e-9 * float(np.hypot(size[0], size[1])))
-        return np.asarray(normals / distance[:, None])
+        nearest = 1e-9 * float(np.hypot(*(high - low)))
+        steep = normals / np.maximum((normals * (corners - middle)).sum(axis=1), nearest)[:, None]
+        x, y = x_m - middle[0], y_m - middle[1]
+        gauge = steep[0, 0] * x + steep[0, 1] * y
+        for across, up in steep[1:]:
+            np.maximum(gauge, across * x + up * y, out=gauge)
+        return np.asarray(gauge)
 
 
 def voronoi_cells(sites_m: np.ndarray, bounds: tuple[float, float, float, float]) -> ConvexPolygons:
