@@ -206,6 +206,8 @@ def _received_dbm(
         )
     else:
         gain = -antennas.vertical_loss_db(depression, tilt)
+    horizon_m = parameters.horizon_spacings * float(equipment.spacing_m[index])
+    gain = gain - parameters.beyond_db / 4 * np.log10(1 + (distance / horizon_m) ** 4)
     gain = gain + site.directional_db * _directional(np.radians(bearing), rng)
     gain = gain + _shadowing_db(
         site, distance.shape, float(equipment.spacing_m[index]), grid, window, parameters, common_db, rng
