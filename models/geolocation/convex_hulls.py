@@ -15,6 +15,8 @@ from .voronoi_cells import ConvexPolygons
 _DIRECTIONS = 16
 #: Rectangles thinner than this share of their length have no width: their points are on a line.
 _THIN = 1e-9
+#: Rectangles whose areas differ by less than this share are as small as each other.
+_SAME_AREA = 1e-7
 
 
 def convex_hulls(points_m: np.ndarray, starts: np.ndarray) -> ConvexPolygons:
@@ -92,7 +94,8 @@ def _turning_left(points: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, n
 def smallest_rectangles(polygons: ConvexPolygons) -> tuple[np.ndarray, np.ndarray]:
     """Long and short sides [m] of the rectangle of smallest area around each polygon, both of shape (n,); 0 for empty polygons.
 
-    One side of that rectangle lies on an edge of the polygon (Freeman and Shapira 1975), so all edges are tried.
+    One side of that rectangle lies on an edge of the polygon (Freeman and Shapira 1975), so all edges are tried. All edges of an acute
+    triangle, such as a cell in a corner, do equally well; the narrowest rectangle is taken.
     """
     counts = polygons.counts
     long, short = np.zeros(len(polygons)), np.zeros(len(polygons))
@@ -104,7 +107,10 @@ def smallest_rectangles(polygons: ConvexPolygons) -> tuple[np.ndarray, np.ndarra
         along = np.divide(edges, lengths, out=np.zeros_like(edges), where=lengths > 0)
         across = np.stack([-along[..., 1], along[..., 0]], axis=-1)
         sides = np.stack([np.ptp(corners @ axes.transpose(0, 2, 1), axis=1) for axes in (along, across)], axis=-1)
-        best = sides[np.arange(len(rows)), sides.prod(axis=-1).argmin(axis=1)]
-        long[rows], short[rows] = best.max(axis=1), best.min(axis=1)
+        long_sides, short_sides, areas = sides.max(axis=-1), sides.min(axis=-1), sides.prod(axis=-1)
+        small = areas <= areas.min(axis=1, keepdims=True) * (1 + _SAME_AREA)
+        narrowest = np.where(small, short_sides, np.inf).argmin(axis=1)[:, None]
+        long[rows] = np.take_along_axis(long_sides, narrowest, axis=1)[:, 0]
+        short[rows] = np.take_along_axis(short_sides, narrowest, axis=1)[:, 0]
     short[short < _THIN * long] = 0.0
     return long, short

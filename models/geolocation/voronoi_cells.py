@@ -169,13 +169,13 @@ def voronoi_cells(sites_m: np.ndarray, bounds: tuple[float, float, float, float]
     middle, diagonal = (low + high) / 2, float(np.hypot(*(high - low)))
     far = _FAR * diagonal * np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
     diagram = Voronoi(np.concatenate([sites_m - middle, far]))
-    regions = [diagram.regions[region] if region >= 0 else [] for region in diagram.point_region[: len(sites_m)]]
+    region_of = diagram.point_region[: len(sites_m)]
+    _, first, sharing = np.unique(region_of, return_index=True, return_counts=True)
+    if len(first) < len(sites_m):
+        double = sites_m[first[sharing > 1][0]].tolist()
+        raise InputError(f"Two base stations stand at one place, {double}; merge them first.")
+    regions = [diagram.regions[region] for region in region_of]
     counts = np.array([len(region) for region in regions])
-    if not counts.all():
-        lost = int(np.argmin(counts))
-        raise InputError(
-            f"Base station number {lost + 1} stands at the place of another one, {sites_m[lost].tolist()}; merge them first."
-        )
     corners = diagram.vertices[np.fromiter(chain.from_iterable(regions), np.int64, int(counts.sum()))]
     owners = np.repeat(np.arange(len(sites_m)), counts)
     arms = corners - (sites_m - middle)[owners]

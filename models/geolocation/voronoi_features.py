@@ -5,7 +5,9 @@ so a level is empty only when all BSs are nearer; the last level that holds one 
 
 The authors' program hands (latitude, longitude) to a distance that expects them the other way round, and measures areas in square
 degrees, so its figures depend on the compass. Ours are metres, and turning a layout changes nothing. Its two lengths, of 14 figures,
-become ratios to the mean distance of the neighbours: a scale is a ratio, and so are then all figures that it is learned from.
+become ratios to the mean distance of the neighbours: a scale is a ratio, and so are then all figures that it is learned from, and a
+network twice as wide has the same scales. On cities held out of the published scales this errs slightly less than metres do; on
+held-out simulated networks the maps are equally good.
 """
 
 from __future__ import annotations
