@@ -64,10 +64,8 @@ def onto_grid(
         return nothing
     rows, columns = np.arange(row_first, row_stop), np.arange(col_first, col_stop)
     if step < 1:
-        logs = np.log(masses)
-        values = (
-            _interpolation(y0 + (rows + 0.5) * step, side) @ logs @ _interpolation(x0 + (columns + 0.5) * step, side).T
-        )
+        across = _between(np.log(masses), x0 + (columns + 0.5) * step)
+        values = _between(across.T, y0 + (rows + 0.5) * step).T
         np.exp(values, out=values)
     else:
         values = _overlap(y0 + rows * step, step, side) @ masses @ _overlap(x0 + columns * step, step, side).T
@@ -116,12 +114,9 @@ def _overlap(low: np.ndarray, step: float, side: int) -> np.ndarray:
     return np.clip(np.minimum(edges + 1, low[:, None] + step) - np.maximum(edges, low[:, None]), 0, 1)
 
 
-def _interpolation(place: np.ndarray, side: int) -> np.ndarray:
-    """Weights of linear interpolation between the middles of `side` unit intervals, constant beyond them, shape (n, side)."""
-    place = np.clip(place - 0.5, 0, side - 1)
-    first = np.minimum(place.astype(int), side - 2)
-    weights = np.zeros((len(place), side))
-    index = np.arange(len(place))
-    weights[index, first] = 1 - (place - first)
-    weights[index, first + 1] = place - first
-    return weights
+def _between(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Interpolate each row of `values` linearly between the middles of unit intervals, constant beyond them; shape (n_rows, n)."""
+    place = np.clip(place - 0.5, 0, values.shape[1] - 1)
+    first = np.minimum(place.astype(int), values.shape[1] - 2)
+    before, after = values[:, first], values[:, first + 1]
+    return np.asarray(before + (after - before) * (place - first))

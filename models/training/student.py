@@ -6,31 +6,22 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from ..errors import InputError
-from ..geolocation.ks2 import ks2
 from ..geolocation.student import KINDS, kind_of, require_torch, student_of
-from ..geolocation.student_windows import StudentWindow, from_target
+from ..geolocation.student_windows import StudentWindow
 from ..progress import Progress, no_progress, span
 from ..weights_file import Weights
-from .student_data import StudentData, student_data
+from .student_data import student_data
+from .student_steps import judge, set_gradients
 from .truth import TruthNetwork
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..geolocation.unet import StudentUNet
 
 #: Side of the part of a fixed window that a CPU trains on [cells].
 CPU_CROP = 128
-#: Windows at once where nothing is learned.
-_BATCH_FORWARD = 32
-#: Examples a thread takes at once.
-_EXAMPLES_PER_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -127,8 +118,8 @@ def fit_student(
     Returns
     -------
     Weights, list[dict[str, float]]
-        The weights with their card, and per epoch "epoch", "train_loss", "validation_loss", "validation_ks2" (mean) and
-        "validation_ks2_median"; validation is NaN without validation networks.
+        The weights with their card, and per epoch "epoch", "train_loss", and with validation networks "validation_loss",
+        "validation_ks2" (mean) and "validation_ks2_median".
 
     Raises
     ------
@@ -191,7 +182,7 @@ def fit_student(
                 total = torch.zeros((), device=settings.device)
                 for step in range(steps):
                     chosen = order[step * settings.batch : (step + 1) * settings.batch]
-                    total += _gradients(network, data, chosen, int(rng.integers(8)), settings.device, pool)
+                    total += set_gradients(network, data, chosen, int(rng.integers(8)), settings.device, pool)
                     optimiser.step()
                     schedule.step()
                     part(0.95 * (step + 1) / steps)
@@ -200,10 +191,11 @@ def fit_student(
                         f"The training diverged in epoch {epoch + 1} at a learning rate of {settings.learning_rate:g}; use a smaller one."
                     )
                 row = {"epoch": float(epoch + 1), "train_loss": float(total) / len(data)}
-                row.update(_judge(network, judged, settings.device))
+                if judged is not None:
+                    row.update(judge(network, judged, settings.device))
                 history.append(row)
-                if judged is None or row["validation_ks2"] < best:
-                    best, arrays = row["validation_ks2"], network.arrays()
+                if row.get("validation_ks2", -math.inf) < best:
+                    best, arrays = row.get("validation_ks2", math.inf), network.arrays()
                 part(1.0)
     card = {
         "window": settings.window.card(),
@@ -224,77 +216,3 @@ def _rate(done: float) -> float:
     if done < rise:
         return 0.04 + 0.96 * done / rise
     return 0.5 * (1 + math.cos(math.pi * min((done - rise) / (1 - rise), 1.0)))
-
-
-def _batch(
-    data: StudentData, chosen: np.ndarray, device: str, way: int = 0
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return channels, targets and valid cells of some examples, turned `way % 4` times by 90° and mirrored from 4 on."""
-    import torch
-
-    arrays = []
-    for array in (data.channels[chosen], data.target[chosen], data.valid[chosen]):
-        turned = np.rot90(array, way % 4, axes=(-2, -1))
-        turned = turned[..., ::-1] if way >= 4 else turned
-        arrays.append(torch.from_numpy(np.ascontiguousarray(turned, np.float32)).to(device))
-    return arrays[0], arrays[1], arrays[2]
-
-
-def _gradients(
-    network: StudentUNet,
-    data: StudentData,
-    chosen: np.ndarray,
-    way: int,
-    device: str,
-    pool: ThreadPoolExecutor,
-) -> torch.Tensor:
-    """Set the gradients of the mean loss of some examples and return the sum of their losses.
-
-    On a CPU, threads take a few examples each: twice as quick as torch's own threads on two idle cores, which stall where another
-    program needs one, and the sums do not depend on the number of threads.
-    """
-    import torch
-
-    parameters = list(network.parameters())
-    size = _EXAMPLES_PER_THREAD if device == "cpu" else len(chosen)
-
-    def work(some: np.ndarray) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        seen, wanted, valid = _batch(data, np.sort(some), device, way)
-        loss = _losses(network(seen), wanted, valid).sum()
-        return loss.detach(), torch.autograd.grad(loss / len(chosen), parameters)
-
-    parts = list(pool.map(work, [chosen[start : start + size] for start in range(0, len(chosen), size)]))
-    for number, parameter in enumerate(parameters):
-        parameter.grad = torch.stack([gradients[number] for _, gradients in parts]).sum(0)
-    return torch.stack([loss for loss, _ in parts]).sum()
-
-
-def _losses(said: torch.Tensor, wanted: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Mean |y′ − target| over the valid cells of each example, shape (n,)."""
-    return ((said - wanted).abs() * valid).sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
-
-
-def _judge(network: StudentUNet, data: StudentData | None, device: str) -> dict[str, float]:
-    """Loss and KS2 against the truth, each map scaled to the valid cells of its window."""
-    import torch
-
-    if data is None:
-        return {"validation_loss": math.nan, "validation_ks2": math.nan, "validation_ks2_median": math.nan}
-    losses, distances = [], []
-    with torch.inference_mode():
-        for start in range(0, len(data), _BATCH_FORWARD):
-            chosen = np.arange(start, min(start + _BATCH_FORWARD, len(data)))
-            seen, wanted, valid = _batch(data, chosen, device)
-            said = network(seen)
-            losses.append(float(_losses(said, wanted, valid).sum()))
-            maps = from_target(said.cpu().numpy()) * data.valid[chosen]
-            for one, truth in zip(maps, data.probability[chosen].astype(float)):
-                if truth.sum() > 0:
-                    distances.append(ks2(truth / truth.sum(), one / one.sum()))
-    if not distances:
-        raise InputError("No validation network has a map with mass in the window of one of its targets.")
-    return {
-        "validation_loss": sum(losses) / len(data),
-        "validation_ks2": float(np.mean(distances)),
-        "validation_ks2_median": float(np.median(distances)),
-    }
