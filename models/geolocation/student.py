@@ -164,21 +164,21 @@ def student_maps(
     sites_m = np.asarray(sites_m, float).reshape(n_bs, 2)
     if mask is not None and not mask.any():
         raise InputError("No cell of the grid lies inside the boundary, so there is nowhere to put mass.")
-    wanted = np.arange(n_bs) if targets is None else np.asarray(targets)
+    wanted = np.arange(n_bs) if targets is None else np.unique(targets)
     mass_cut = np.full(n_bs, np.nan)
     if n_bs == 1:
         allowed = np.arange(grid.size) if mask is None else np.flatnonzero(mask)
         row = np.full(len(allowed), 1 / len(allowed), np.float32)
+        progress(1.0)
         return sparse.csr_matrix((row, allowed, [0, len(allowed)]), shape=(1, grid.size)), mass_cut
     require_torch()
-    from .unet import torch_threads
+    from .unet import exact_convolutions, torch_threads
 
     work = _worker(student, sites_m, wanted, grid, mask, device, keep_mass)
     on_cpu = device == "cpu"
     chunk = max(1, (_CHUNK_CELLS_CPU if on_cpu else _CHUNK_CELLS_CUDA) // student.window.side**2)
-    with torch_threads(
-        1
-    ):  # the threads are ours: each takes its own base stations, and the result does not depend on how many
+    # The threads are ours, not torch's: each takes its own base stations, and the result does not depend on how many there are.
+    with torch_threads(1), exact_convolutions():
         _check_memory(
             student, sites_m, wanted, grid, memory_mb, work, threads if on_cpu else 1, span(progress, 0, 0.05)
         )
@@ -186,12 +186,11 @@ def student_maps(
     rows = [row for part in parts for row in part]
     del parts
     counts = np.zeros(n_bs, np.int64)
-    order = np.argsort(wanted, kind="stable")
     for bs, kept in zip(wanted, rows):
         mass_cut[bs] = kept.mass_cut
         counts[bs] = len(kept.cells)
-    cells = np.concatenate([rows[place].cells for place in order]) if rows else np.zeros(0, np.int32)
-    values = np.concatenate([rows[place].probability for place in order]) if rows else np.zeros(0, np.float32)
+    cells = np.concatenate([row.cells for row in rows]) if rows else np.zeros(0, np.int32)
+    values = np.concatenate([row.probability for row in rows]) if rows else np.zeros(0, np.float32)
     maps = sparse.csr_matrix((values, cells, np.concatenate([[0], np.cumsum(counts)])), shape=(n_bs, grid.size))
     maps.has_sorted_indices = True
     return maps, mass_cut
@@ -209,7 +208,7 @@ def _worker(
     """Return the function that computes the rows of `wanted[start:stop]`."""
     import torch
 
-    from .unet import StudentUNet, exact_convolutions
+    from .unet import StudentUNet
 
     network = StudentUNet.of(student.weights.tensors, device).eval()
     tree = cKDTree(sites_m)
@@ -222,7 +221,7 @@ def _worker(
         x_m = xy_m[:, :1] + steps * size[:, None]
         y_m = xy_m[:, 1:] - steps * size[:, None]
         seen = torch.from_numpy(student_windows.channels(tree, xy_m, x_m, y_m, size))
-        with torch.inference_mode(), exact_convolutions():
+        with torch.inference_mode():
             said = network(seen.to(device)).cpu().numpy()
         maps = student_windows.from_target(said)
         return [onto_grid(*one, grid, mask, keep_mass) for one in zip(maps, xy_m, size)]
