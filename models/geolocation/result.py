@@ -10,6 +10,9 @@ from scipy import sparse
 
 from ..grid import Grid
 
+#: Bytes a kept probability costs at the peak: value and index, cell-major and BS-major at once, and one index copy.
+BYTES_PER_VALUE = 24
+
 
 @dataclass(frozen=True)
 class CellShares:

@@ -1,59 +1,35 @@
-"""sPDI: P(i|ℓ) from distances alone, equation (2) of the DeepMEND paper for all base stations (BSs) that matter at a cell.
+"""sPDI: P(i|ℓ) from rates alone, equation (2) of the DeepMEND paper for all base stations (BSs) that matter at a cell.
 
-With λ_j = ‖ℓ − j‖^β, substituting r = λ_i t in equation (2) gives::
+With rates λ_j(ℓ), in the paper λ_j = ‖ℓ − j‖^β, substituting r = λ_i t in equation (2) gives::
 
     P(i|ℓ) = ∫ λ_i e^(−λ_i t) ∏_(j≠i) (1 − e^(−λ_j t)) dt
 
-the probability that X_i is the largest of independent exponentials X_j with rates λ_j; so Σ_i P(i|ℓ) = 1. On the grid
-t = e^s the trapezoid rule converges exponentially, and all BSs of a cell share its nodes. Three things make it exact and cheap:
+the probability that X_i is the largest of independent exponentials X_j with rates λ_j; so Σ_i P(i|ℓ) = 1, whatever the rates. On
+the grid t = e^s the trapezoid rule converges exponentially, and all BSs of a cell share its nodes. Two things make it exact and cheap:
 
 * the nodes run from where ∏ min(1, λ_j t) falls below a tolerance to where Σ e^(−λ_j t) does, found per cell;
-* the nearest BS, whose λ may be as small as one likes (a BS on a cell centre has λ = 0), takes what the others leave;
-* BSs are dropped only where the probability that any of them is the largest is provably below a tolerance.
+* the BS of the smallest rate, which may be as small as one likes (a BS on a cell centre has λ = 0), takes what the others leave.
+
+Which BSs matter at a cell is the business of `reach`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 #: Nodes of the trapezoid rule and integrand cut-off, chosen so that the quadrature is one digit better than the promise
 #: (1e-6 in float32, 1e-9 in float64); measured by tests/models/test_spdi.py.
 _NODES = {"float32": 24, "float64": 48}
 _CUT_OFF = {"float32": 1e-8, "float64": 1e-12}
-#: Largest probability, summed over all dropped BSs, that a cell may lose by looking at its nearest BSs only.
-NEGLIGIBLE = {"float32": 2e-7, "float64": 2e-10}
-#: log λ relative to the second nearest BS is clipped here: beyond, a BS holds all or nothing of a cell in any precision.
+#: log λ relative to the second smallest is clipped here: beyond, a BS holds all or nothing of a cell in any precision.
 _LOG_RATE_MIN, _LOG_RATE_MAX = -60.0, 60.0
+#: Stands for an infinite log rate that others are compared with, so that none becomes inf − inf.
+_FINITE = 1e30
 #: λt beyond which e^(−λt) counts as nothing.
 _FAR = 60.0
-_NEIGHBOUR_STEPS = (
-    8,
-    12,
-    16,
-    24,
-    32,
-    48,
-    64,
-    96,
-    128,
-    192,
-    256,
-    384,
-    512,
-    768,
-    1024,
-    1536,
-    2048,
-    3072,
-    4096,
-    6144,
-    8192,
-)
 
 
 def association_probabilities(squared_distances: Any, beta: float) -> Any:  # noqa: ANN401 - numpy array or torch tensor
@@ -72,9 +48,50 @@ def association_probabilities(squared_distances: Any, beta: float) -> Any:  # no
     numpy.ndarray or torch.Tensor
         Same shape, type and device; columns sum to one.
     """
+    if squared_distances.shape[0] == 1:
+        return squared_distances**0  # ones, whatever the kind of array
+    # Dividing before the logarithm keeps log λ small where it matters, so float32 loses nothing to 50 km spacings.
     if isinstance(squared_distances, np.ndarray):
-        return _probabilities_numpy(squared_distances, beta)
-    return _probabilities_torch(squared_distances, beta)
+        nearest, second = _two_smallest(squared_distances)
+        with np.errstate(divide="ignore"):
+            log_rate = np.log(squared_distances / second)
+        log_rate *= squared_distances.dtype.type(beta / 2)
+        return _shares_numpy(log_rate, nearest)
+    two_smallest, order = squared_distances.topk(2, dim=0, largest=False)
+    return _shares_torch((squared_distances / two_smallest[1]).log_().mul_(beta / 2), order[:1])
+
+
+def association_of_rates(log_rate: Any) -> Any:  # noqa: ANN401 - numpy array or torch tensor
+    """Return P(i|ℓ) for any rates λ_j(ℓ).
+
+    Parameters
+    ----------
+    log_rate
+        log λ_j(ℓ), up to a constant per cell, shape (n_bs, n_cells), float32 or float64; a numpy array, or a torch tensor on any
+        device. `-inf` gives a BS the cell, `inf` takes it out (not all of them). Only differences within a cell matter; in
+        float32 they are as good as the numbers are small.
+
+    Returns
+    -------
+    numpy.ndarray or torch.Tensor
+        Same shape, type and device; columns sum to one.
+    """
+    if log_rate.shape[0] == 1:
+        return log_rate**0  # ones, whatever the kind of array
+    if isinstance(log_rate, np.ndarray):
+        nearest, second = _two_smallest(log_rate)
+        return _shares_numpy(log_rate - np.clip(second, -_FINITE, _FINITE), nearest)
+    two_smallest, order = log_rate.topk(2, dim=0, largest=False)
+    return _shares_torch(log_rate - two_smallest[1].clamp(-_FINITE, _FINITE), order[:1])
+
+
+def _two_smallest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row of the smallest value of each column and the second smallest value, shape (n_columns,) each."""
+    columns = np.arange(values.shape[1])
+    smallest = values.argmin(axis=0)
+    others = values.copy()
+    others[smallest, columns] = np.inf
+    return smallest, others.min(axis=0)
 
 
 def _nodes(dtype: str, n_bs: int) -> int:
@@ -82,23 +99,12 @@ def _nodes(dtype: str, n_bs: int) -> int:
     return math.ceil(_NODES[dtype] * max(1.0, math.log(n_bs) / math.log(64)))
 
 
-def _probabilities_numpy(squared: np.ndarray, beta: float) -> np.ndarray:
-    n_bs, n_cells = squared.shape
-    dtype = squared.dtype
+def _shares_numpy(log_rate: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """Integrate. `log_rate` is relative to the second smallest of its column and overwritten; `nearest` is the smallest's row."""
+    n_bs, n_cells = log_rate.shape
+    dtype = log_rate.dtype
     nodes, cut_off = _nodes(dtype.name, n_bs), _CUT_OFF[dtype.name]
-    if n_bs == 1:
-        return np.ones_like(squared)
     columns = np.arange(n_cells)
-    nearest = squared.argmin(axis=0)
-    ratio = squared.copy()
-    ratio[nearest, columns] = np.inf
-    second = ratio.min(axis=0)
-    ratio[nearest, columns] = squared[nearest, columns]
-    # Dividing before the logarithm keeps log λ small where it matters, so float32 loses nothing to 50 km spacings.
-    ratio /= second
-    with np.errstate(divide="ignore"):
-        log_rate = np.log(ratio, out=ratio)
-    log_rate *= dtype.type(beta / 2)
     np.clip(log_rate, _LOG_RATE_MIN, _LOG_RATE_MAX, out=log_rate)
 
     # Both log ∏ min(1, λt) and log ∏ (1 − e^(−λt)) are concave in s = log t, so Newton's steps from the left never pass the
@@ -152,18 +158,14 @@ def _probabilities_numpy(squared: np.ndarray, beta: float) -> np.ndarray:
     return probability
 
 
-def _probabilities_torch(squared: Any, beta: float) -> Any:  # noqa: ANN401 - torch is imported lazily
-    """Do the same as `_probabilities_numpy`, in torch, on the device of `squared`."""
+def _shares_torch(log_rate: Any, nearest: Any) -> Any:  # noqa: ANN401 - torch is imported lazily
+    """Do the same as `_shares_numpy`, in torch, on the device of `log_rate`; `nearest` has shape (1, n_cells)."""
     import torch
 
-    n_bs = squared.shape[0]
-    name = str(squared.dtype).replace("torch.", "")
+    n_bs = log_rate.shape[0]
+    name = str(log_rate.dtype).replace("torch.", "")
     nodes, cut_off = _nodes(name, n_bs), _CUT_OFF[name]
-    if n_bs == 1:
-        return torch.ones_like(squared)
-    two_smallest, nearest = squared.topk(2, dim=0, largest=False)
-    nearest = nearest[:1]
-    log_rate = (squared / two_smallest[1]).log_().mul_(beta / 2).clamp_(_LOG_RATE_MIN, _LOG_RATE_MAX)
+    log_rate = log_rate.clamp_(_LOG_RATE_MIN, _LOG_RATE_MAX)
     log_cut_off = math.log(cut_off)
     end = math.log(math.log(n_bs / cut_off))
     start = (log_cut_off - log_rate.sum(0)) / n_bs
@@ -192,93 +194,3 @@ def _probabilities_torch(squared: Any, beta: float) -> Any:  # noqa: ANN401 - to
     probability.scatter_(0, nearest, 0)
     rest = probability.sum(0, keepdim=True, dtype=torch.float64)
     return probability.scatter_(0, nearest, (1 - rest).clamp_(min=0).to(probability.dtype))
-
-
-@dataclass(frozen=True)
-class TileNeighbours:
-    """Tiles that look at the same number of BSs.
-
-    Parameters
-    ----------
-    tiles
-        Indices into the tile list, shape (n_tiles,).
-    neighbours
-        The BSs each tile looks at, nearest to its centre first, shape (n_tiles, n_neighbours).
-    """
-
-    tiles: np.ndarray
-    neighbours: np.ndarray
-
-
-def group_tiles(
-    tree: cKDTree, centres_m: np.ndarray, radius_m: float, beta: float, neighbours: int | None, negligible: float
-) -> list[TileNeighbours]:
-    """Find the BSs that matter in each tile.
-
-    With `neighbours` set, these are all that can be among the `neighbours` nearest of any point in the tile. Otherwise as many
-    as it takes to make the rest negligible: P(a dropped X_j is the largest) ≤ Σ_dropped ∫ λ_j e^(−λ_j t) ∏_kept (1 − e^(−λ_k t)) dt,
-    with the kept rates at their largest and the dropped ones at their smallest over the tile.
-
-    Parameters
-    ----------
-    tree
-        The BSs' positions [m].
-    centres_m
-        Tile centres (x, y) [m], shape (n_tiles, 2).
-    radius_m
-        Half the diagonal of a tile [m].
-    negligible
-        Largest probability that all dropped BSs together may have at any point of a tile.
-    """
-    n_bs = tree.n
-    pending: np.ndarray = np.arange(len(centres_m))
-    groups: list[TileNeighbours] = []
-    for n_kept in [step for step in _NEIGHBOUR_STEPS if step < n_bs]:
-        if not pending.size:
-            return groups
-        n_seen = min(2 * n_kept, n_bs)
-        distance, index = tree.query(centres_m[pending], k=n_seen, workers=1)
-        if neighbours is None:
-            enough = _lost(distance, n_kept, n_bs, radius_m, beta) <= negligible
-        elif neighbours > n_kept:
-            enough = np.zeros(len(pending), bool)
-        else:
-            enough = distance[:, n_kept] > distance[:, neighbours - 1] + 2 * radius_m
-        if enough.any():
-            groups.append(TileNeighbours(pending[enough], index[enough, :n_kept].astype(np.int32)))
-        pending = pending[~enough]
-    if pending.size:
-        _, index = tree.query(centres_m[pending], k=n_bs, workers=1)
-        groups.append(TileNeighbours(pending, index.reshape(len(pending), n_bs).astype(np.int32)))
-    return groups
-
-
-def _lost(distance: np.ndarray, n_kept: int, n_bs: int, radius_m: float, beta: float) -> np.ndarray:
-    """Upper bound of the probability that any dropped BS serves a cell of the tile, shape (n_tiles,)."""
-    nearest_dropped = distance[:, n_kept] - radius_m
-    kept = beta * np.log(distance[:, :n_kept] + radius_m)
-    dropped = beta * np.log(np.maximum(distance[:, n_kept:] - radius_m, 1e-3))
-    scale = kept[:, 1:2].copy()
-    kept -= scale
-    dropped -= scale
-    np.exp(np.clip(kept, -60, 60, out=kept), out=kept)
-    np.exp(np.clip(dropped, -60, 60, out=dropped), out=dropped)
-    lost = np.zeros(len(distance))
-    step = 0.3
-    for log_t in np.arange(-13, 4.5, step):
-        t = math.exp(log_t)
-        all_kept_small = (-np.expm1(-kept * t)).prod(axis=1)
-        beyond = dropped * np.exp(-np.minimum(dropped * t, _FAR))
-        lost += step * t * all_kept_small * (beyond.sum(axis=1) + (n_bs - distance.shape[1]) * beyond[:, -1])
-    # Beyond the last t there is at most Σ e^(−λt): much where a dropped BS may come closer to a cell than the kept ones.
-    beyond = np.exp(-np.minimum(dropped * t * math.exp(step / 2), _FAR))
-    lost += beyond.sum(axis=1) + (n_bs - distance.shape[1]) * beyond[:, -1]
-    lost[nearest_dropped <= 1e-3] = np.inf
-    return lost
-
-
-def keep_nearest(squared: np.ndarray, neighbours: int) -> None:
-    """Set all but the `neighbours` smallest of each column of `squared` to infinity, in place."""
-    if neighbours < squared.shape[0]:
-        limit = np.partition(squared, neighbours - 1, axis=0)[neighbours - 1]
-        squared[squared > limit] = np.inf

@@ -10,13 +10,16 @@ def exact_spdi(distances_m, beta):
     The nearest one, whose rate may be zero, is what the others leave. test_spdi.py holds it against adaptive quadrature.
     """
     distances_m = np.asarray(distances_m, float)
-    n_bs, n_cells = distances_m.shape
-    if n_bs == 1:
-        return np.ones((1, n_cells))
-    nearest, every = distances_m.argmin(axis=0), np.arange(n_cells)
+    if len(distances_m) == 1:
+        return np.ones_like(distances_m)
     with np.errstate(divide="ignore"):
-        log_rate = beta * np.log(distances_m / np.partition(distances_m, 1, axis=0)[1])
-    rate = np.exp(np.clip(log_rate, -500, 300))
+        return exact_of_rates(beta * np.log(distances_m / np.partition(distances_m, 1, axis=0)[1]))
+
+
+def exact_of_rates(log_rate):
+    """The same for any log λ, shape (n_bs, n_cells), −inf for at most one BS of a cell."""
+    nearest, every = log_rate.argmin(axis=0), np.arange(log_rate.shape[1])
+    rate = np.exp(np.clip(log_rate - np.partition(log_rate, 1, axis=0)[1], -500, 300))
     result = np.zeros_like(rate)
     step = 0.08
     for log_t in np.arange(-36, 4.8, step):
@@ -31,3 +34,8 @@ def exact_spdi(distances_m, beta):
 @pytest.fixture(scope="session")
 def exact():
     return exact_spdi
+
+
+@pytest.fixture(scope="session")
+def exact_rates():
+    return exact_of_rates

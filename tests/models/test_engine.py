@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from telcoloc.models.errors import Cancelled, InputError, MemoryBudgetError
-from telcoloc.models.geolocation import engine, spdi
+from telcoloc.models.geolocation import engine, spdi, tiles
 from telcoloc.models.geolocation.engine import GeolocationJob, geolocate
 from telcoloc.models.geolocation.result import CellShares, assemble
 from telcoloc.models.grid import Grid
@@ -69,7 +69,7 @@ def test_the_cases_above_use_every_tile_size():
     used = set()
     for n_bs, cells in ((6, 75), (40, 40), (150, 7)):
         job = job_of(n_bs, cells)
-        used |= {group.side for group in engine._grouped_tiles(job, cKDTree(job.sites_m), lambda fraction: None)}
+        used |= {group.side for group in tiles.grouped_tiles(job, cKDTree(job.sites_m), lambda fraction: None)}
     assert used >= {1, 2, 4, 8}
 
 
@@ -77,7 +77,7 @@ def test_a_large_empty_region_uses_the_largest_tiles(exact):
     job = GeolocationJob(sites(10), Grid(64, 64, 100_000.0, 64_000.0, 500.0), min_probability=0.0)
     from scipy.spatial import cKDTree
 
-    groups = engine._grouped_tiles(job, cKDTree(job.sites_m), lambda fraction: None)
+    groups = tiles.grouped_tiles(job, cKDTree(job.sites_m), lambda fraction: None)
     assert max(group.side for group in groups) == 32
     np.testing.assert_allclose(dense(geolocate(job)), exact(distances_of(job), job.beta), rtol=0, atol=1e-6)
 
@@ -370,7 +370,7 @@ def test_voronoi_too_much_for_the_memory_has_a_cell_size_that_fits():
 
 def test_the_estimate_of_the_memory_is_close_to_what_is_kept(monkeypatch):
     estimates = []
-    monkeypatch.setattr(engine, "_check_memory", lambda job, n_values, what: estimates.append(n_values))
+    monkeypatch.setattr(GeolocationJob, "check_memory", lambda job, n_values, *rest: estimates.append(n_values))
     result = geolocate(job_of(60, 150, min_probability=1e-5))
     assert estimates == pytest.approx([result.association.nnz], rel=0.05)
 
@@ -387,7 +387,7 @@ def test_memory_that_runs_out_in_a_chunk_is_met_by_halving(monkeypatch):
         largest = max(largest, squared.size)
         return kernel(squared, beta)
 
-    monkeypatch.setattr(engine, "_estimated_values", lambda job, groups: 0)
+    monkeypatch.setattr(tiles, "estimated_values", lambda job, groups: 0)
     monkeypatch.setattr(spdi, "association_probabilities", tight)
     np.testing.assert_array_equal(dense(geolocate(job_of())), expected)
     assert 1_000 < largest <= 3_000
@@ -399,16 +399,16 @@ def test_memory_that_runs_out_in_a_chunk_is_met_by_halving(monkeypatch):
 def test_another_device_gets_every_chunk_once_from_one_thread(monkeypatch):
     calls, now = [], []
 
-    def on_device(squared, beta, device):
+    def on_device(kernel, squared, job):
         now.append(squared.shape[1])
         time.sleep(0.001)
-        calls.append((squared.shape[1], beta, device, len(now)))
+        calls.append((squared.shape[1], job.beta, job.device, len(now)))
         now.pop()
-        return spdi.association_probabilities(squared, beta)
+        return kernel(squared, job)
 
     expected = dense(geolocate(job_of(mask=half_mask((40, 40)))))
-    monkeypatch.setattr(engine, "_estimated_values", lambda job, groups: 0)
-    monkeypatch.setattr(engine, "_on_device", on_device)
+    monkeypatch.setattr(tiles, "estimated_values", lambda job, groups: 0)
+    monkeypatch.setattr(tiles, "_on_device", on_device)
     found = dense(geolocate(job_of(mask=half_mask((40, 40)), device="cuda", threads=4)))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert {call[1:] for call in calls} == {(4.0, "cuda", 1)}  # one at a time, whatever `threads` says

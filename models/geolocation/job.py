@@ -1,0 +1,153 @@
+"""`GeolocationJob`: all that a geolocation needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import InputError, MemoryBudgetError
+from ..grid import Grid
+from .reach import WeightedSpdi
+
+#: What `geolocate` can do, each with its function in `engine`.
+METHODS = ("voronoi", "spdi")
+#: Largest attenuation β.
+MAX_BETA = 20.0
+
+
+@dataclass(frozen=True)
+class GeolocationJob:
+    """Everything a geolocation needs; plain data, so that it can run in a thread, a worker or on a cluster.
+
+    Parameters
+    ----------
+    sites_m
+        BS positions (x, y) [m] in the grid's CRS, all different, shape (n_bs, 2).
+    grid
+        The cells to fill.
+    mask
+        Cells that may hold mass, shape (height, width), bool; None for all.
+    surroundings, surroundings_mask
+        A coarser grid around `grid`, masked to what lies beyond `grid`, on which the mass cut off is measured; None not to.
+    method
+        One of `METHODS`.
+    beta
+        Attenuation β of sPDI: one, or one per BS, shape (n_bs,). One per BS alone means one world per β, as the paper's soft labels:
+        the map of BS i is P(i|ℓ) with β_i for all BSs. Together with `scale_m` it means one world in which each BS has its own.
+    scale_m
+        Scale s_j of each BS [m], its "power", shape (n_bs,): λ_j = (‖ℓ − x_j‖ / s_j)^β_j. None where λ_j = ‖ℓ − x_j‖^β.
+    second
+        Another sPDI of the same kind, mixed in with its `share` (the first has the rest); needs `scale_m`. None for none.
+    neighbours
+        Number of nearest BSs sPDI looks at per cell; None for all that matter.
+    min_probability
+        P(i|ℓ) below this are dropped and the cell is scaled back to one.
+    device
+        "cpu" or "cuda".
+    dtype
+        "float32" (1e-6) or "float64" (1e-9): the precision of sPDI.
+    threads
+        Threads on the CPU.
+    memory_mb
+        Most memory the job may take [MiB].
+    """
+
+    sites_m: np.ndarray
+    grid: Grid
+    mask: np.ndarray | None = None
+    surroundings: Grid | None = None
+    surroundings_mask: np.ndarray | None = None
+    method: str = "spdi"
+    beta: float | np.ndarray = 4.0
+    scale_m: np.ndarray | None = None
+    second: WeightedSpdi | None = None
+    neighbours: int | None = None
+    min_probability: float = 1e-5
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 2
+    memory_mb: float = 4096.0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"Unknown method '{self.method}'. Methods: {', '.join(METHODS)}.")
+        self._check_rates()
+        if self.neighbours is not None and self.neighbours < 2:
+            raise InputError(f"NEIGHBOURS is {self.neighbours}; sPDI needs at least 2 base stations to compare.")
+        if not 0 <= self.min_probability < 0.5:
+            raise InputError(f"The smallest probability kept is {self.min_probability:g}; it must be in [0, 0.5).")
+        if self.mask is not None and self.mask.shape != self.grid.shape:
+            raise InputError(f"The mask has shape {self.mask.shape}, the grid {self.grid.shape}.")
+
+    def _check_rates(self) -> None:
+        n_bs = len(self.sites_m)
+        for beta in (self.beta,) if self.second is None else (self.beta, self.second.beta):
+            values = np.asarray(beta, float)
+            if values.ndim and values.shape != (n_bs,):
+                raise InputError(f"There are {n_bs} base stations, but BETA has the shape {values.shape}.")
+            wrong = values[~((values > 0) & (values <= MAX_BETA))]
+            if wrong.size:
+                raise InputError(
+                    f"BETA is {wrong.flat[0]:g}; it must be above 0 and at most {MAX_BETA:g} (the literature uses 0.1 to 6)."
+                )
+        for scale_m in (self.scale_m, None if self.second is None else self.second.scale_m):
+            if scale_m is None:
+                continue
+            if np.shape(scale_m) != (n_bs,):
+                raise InputError(
+                    f"There are {n_bs} base stations, but their scales have the shape {np.shape(scale_m)}."
+                )
+            wrong = scale_m[~((scale_m > 0) & np.isfinite(scale_m))]
+            if wrong.size:
+                raise InputError(f"The scale of a base station is {wrong[0]:g} m; it must be a positive length.")
+        if self.second is not None:
+            if self.scale_m is None:
+                raise InputError("A second sPDI is given, but the first has no scales; give both.")
+            if not 0 < self.second.share < 1:
+                raise InputError(f"The share of the second sPDI is {self.second.share:g}; it must be between 0 and 1.")
+
+    @property
+    def per_target(self) -> bool:
+        """Whether each BS's map is from a world of its own, so that shares of a cell do not sum to one by themselves."""
+        return self.scale_m is None and np.ndim(self.beta) > 0
+
+    @property
+    def components(self) -> tuple[WeightedSpdi, ...]:
+        """The weighted sPDIs whose mixture this job computes; none where one β serves all."""
+        if self.scale_m is None:
+            return ()
+        beta = np.broadcast_to(np.asarray(self.beta, float), len(self.sites_m))
+        if self.second is None:
+            return (WeightedSpdi(beta, self.scale_m),)
+        return WeightedSpdi(beta, self.scale_m, 1 - self.second.share), self.second
+
+    def around(self) -> GeolocationJob:
+        """Return the job that fills the surroundings, roughly; there must be some."""
+        assert self.surroundings is not None  # noqa: S101 - said above
+        return replace(
+            self,
+            grid=self.surroundings,
+            mask=self.surroundings_mask,
+            surroundings=None,
+            surroundings_mask=None,
+            min_probability=1e-4,
+        )
+
+    def check_memory(self, n_values: int, what: str, bytes_per_value: int) -> None:
+        """Refuse a job of `n_values` that would take too much.
+
+        Raises
+        ------
+        MemoryBudgetError
+            Says how much, and a cell size that fits.
+        """
+        needed_mb = (n_values * bytes_per_value + self.grid.size * 40) / 2**20
+        if needed_mb > self.memory_mb:
+            factor = math.sqrt(needed_mb / self.memory_mb)
+            raise MemoryBudgetError(
+                f"{self.grid.describe()} would hold about {n_values:,} {what} and need {needed_mb:,.0f} MB; {self.memory_mb:,.0f} MB "
+                f"are allowed. Use CELL_SIZE {self.grid.cell_size_m * factor * 1.05:.3g} or more, a smaller EXTENT or MARGIN, a larger "
+                "smallest probability, or allow more memory."
+            )
