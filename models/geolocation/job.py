@@ -9,12 +9,10 @@ import numpy as np
 
 from ..errors import InputError, MemoryBudgetError
 from ..grid import Grid
-from .reach import WeightedSpdi
+from .reach import WeightedSpdi, check_beta
 
 #: What `geolocate` can do, each with its function in `engine`.
 METHODS = ("voronoi", "spdi")
-#: Largest attenuation β.
-MAX_BETA = 20.0
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,10 @@ class GeolocationJob:
     method
         One of `METHODS`.
     beta
-        Attenuation β of sPDI: one, or one per BS, shape (n_bs,). One per BS alone means one world per β, as the paper's soft labels:
-        the map of BS i is P(i|ℓ) with β_i for all BSs. Together with `scale_m` it means one world in which each BS has its own.
-    scale_m
-        Scale s_j of each BS [m], its "power", shape (n_bs,): λ_j = (‖ℓ − x_j‖ / s_j)^β_j. None where λ_j = ‖ℓ − x_j‖^β.
-    second
-        Another sPDI of the same kind, mixed in with its `share` (the first has the rest); needs `scale_m`. None for none.
+        Attenuation β of sPDI: one, or one per BS, shape (n_bs,). One per BS means one world per β, as the paper's soft labels: the map
+        of BS i is P(i|ℓ) with β_i for all BSs.
+    components
+        Instead of `beta`, the sPDI to compute, with rates per BS in one world, or several whose mixture it is; none for `beta`.
     neighbours
         Number of nearest BSs sPDI looks at per cell; None for all that matter.
     min_probability
@@ -61,8 +57,7 @@ class GeolocationJob:
     surroundings_mask: np.ndarray | None = None
     method: str = "spdi"
     beta: float | np.ndarray = 4.0
-    scale_m: np.ndarray | None = None
-    second: WeightedSpdi | None = None
+    components: tuple[WeightedSpdi, ...] = ()
     neighbours: int | None = None
     min_probability: float = 1e-5
     device: str = "cpu"
@@ -83,45 +78,21 @@ class GeolocationJob:
 
     def _check_rates(self) -> None:
         n_bs = len(self.sites_m)
-        for beta in (self.beta,) if self.second is None else (self.beta, self.second.beta):
-            values = np.asarray(beta, float)
-            if values.ndim and values.shape != (n_bs,):
-                raise InputError(f"There are {n_bs} base stations, but BETA has the shape {values.shape}.")
-            wrong = values[~((values > 0) & (values <= MAX_BETA))]
-            if wrong.size:
-                raise InputError(
-                    f"BETA is {wrong.flat[0]:g}; it must be above 0 and at most {MAX_BETA:g} (the literature uses 0.1 to 6)."
-                )
-        for scale_m in (self.scale_m, None if self.second is None else self.second.scale_m):
-            if scale_m is None:
-                continue
-            if np.shape(scale_m) != (n_bs,):
-                raise InputError(
-                    f"There are {n_bs} base stations, but their scales have the shape {np.shape(scale_m)}."
-                )
-            wrong = scale_m[~((scale_m > 0) & np.isfinite(scale_m))]
-            if wrong.size:
-                raise InputError(f"The scale of a base station is {wrong[0]:g} m; it must be a positive length.")
-        if self.second is not None:
-            if self.scale_m is None:
-                raise InputError("A second sPDI is given, but the first has no scales; give both.")
-            if not 0 < self.second.share < 1:
-                raise InputError(f"The share of the second sPDI is {self.second.share:g}; it must be between 0 and 1.")
+        if np.ndim(self.beta) and np.shape(self.beta) != (n_bs,):
+            raise InputError(f"BETA has the shape {np.shape(self.beta)}, but there are {n_bs} base stations.")
+        check_beta(self.beta)
+        for one in self.components:
+            one.check(n_bs)
+        total = sum(one.share for one in self.components)
+        if self.components and not (
+            min(one.share for one in self.components) > 0 and math.isclose(total, 1, rel_tol=1e-6)
+        ):
+            raise InputError(f"The shares of the mixed sPDIs must be positive and sum to 1, not to {total:g}.")
 
     @property
     def per_target(self) -> bool:
         """Whether each BS's map is from a world of its own, so that shares of a cell do not sum to one by themselves."""
-        return self.scale_m is None and np.ndim(self.beta) > 0
-
-    @property
-    def components(self) -> tuple[WeightedSpdi, ...]:
-        """The weighted sPDIs whose mixture this job computes; none where one β serves all."""
-        if self.scale_m is None:
-            return ()
-        beta = np.broadcast_to(np.asarray(self.beta, float), len(self.sites_m))
-        if self.second is None:
-            return (WeightedSpdi(beta, self.scale_m),)
-        return WeightedSpdi(beta, self.scale_m, 1 - self.second.share), self.second
+        return not self.components and np.ndim(self.beta) > 0
 
     def around(self) -> GeolocationJob:
         """Return the job that fills the surroundings, roughly; there must be some."""

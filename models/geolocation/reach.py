@@ -14,6 +14,10 @@ from typing import Protocol
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..errors import InputError
+
+#: Largest attenuation β.
+MAX_BETA = 20.0
 #: Largest probability, summed over all dropped BSs, that a cell may lose by looking at its nearest BSs only.
 NEGLIGIBLE = {"float32": 2e-7, "float64": 2e-10}
 #: Numbers of BSs a tile may look at, below all of them.
@@ -29,28 +33,64 @@ _LOG_RATE_LIMIT = 60.0
 _CLASS_SIZES = 4 ** np.arange(1, 16)
 #: Where the bunches begin into which dropped BSs are gathered.
 _BUNCHES = np.array([0, 1, 2, 3, 4, 6, *_STEPS])
+_ALL = slice(None)
 
 
 @dataclass(frozen=True)
 class WeightedSpdi:
-    """An sPDI whose rates differ between BSs: λ_j(ℓ) = (‖ℓ − x_j‖ / s_j)^β_j.
+    """An sPDI whose rates differ between BSs, with one slope or two.
+
+    With r = ‖ℓ − x_j‖ / s_j, log λ_j(ℓ) = β_j log r + (β'_j − β_j) / 4 log(1 + r⁴) − g_j, which rises with distance.
 
     Parameters
     ----------
     beta
-        Attenuation β_j of each BS, shape (n_bs,).
+        Attenuation β_j of each BS, shape (n_bs,), above 0 and at most `MAX_BETA`.
     scale_m
-        Scale s_j of each BS [m], its "power": at this distance its rate is 1, shape (n_bs,).
+        Scale s_j of each BS [m], its reach: there the slopes meet, shape (n_bs,). Of one slope, it is also its power.
     share
         Weight of this sPDI in the mixture it is part of, in (0, 1].
+    beta_far
+        Attenuation β'_j beyond the scale, shape (n_bs,), within the limits of `beta`; None where it is the same.
+    strength
+        g_j: how much stronger a BS is than its scale says, shape (n_bs,); None for 0.
     """
 
     beta: np.ndarray
     scale_m: np.ndarray
     share: float = 1.0
+    beta_far: np.ndarray | None = None
+    strength: np.ndarray | None = None
 
-    def log_rates(self, squared: np.ndarray, bs: np.ndarray, distance_m: np.ndarray) -> np.ndarray:
-        """Return log λ of `bs` in the cells of some tiles, up to a constant per tile.
+    def check(self, n_bs: int) -> None:
+        """Raise an InputError unless this has sensible parameters for `n_bs` BSs."""
+        for name, values in (
+            ("BETA", self.beta),
+            ("The attenuation beyond the scale", self.beta_far),
+            ("The scale", self.scale_m),
+            ("The strength", self.strength),
+        ):
+            if values is not None and np.shape(values) != (n_bs,):
+                raise InputError(f"{name} has the shape {np.shape(values)}, but there are {n_bs} base stations.")
+        check_beta(self.beta)
+        if self.beta_far is not None:
+            check_beta(self.beta_far)
+        wrong = self.scale_m[~((self.scale_m > 0) & np.isfinite(self.scale_m))]
+        if wrong.size:
+            raise InputError(f"The scale of a base station is {wrong[0]:g} m; it must be a positive length.")
+        if self.strength is not None and not np.isfinite(self.strength).all():
+            raise InputError("The strength of a base station is not finite.")
+
+    def log_rate(self, log_m: np.ndarray | float, bs: np.ndarray | slice = _ALL) -> np.ndarray:
+        """Log λ of BSs at distances e^`log_m` [m], an array that broadcasts with those of the BSs."""
+        log_r = log_m - np.log(self.scale_m[bs])
+        result = self.beta[bs] * log_r
+        if self.beta_far is not None:
+            result = result + (self.beta_far[bs] - self.beta[bs]) / 4 * np.logaddexp(0, 4 * log_r)
+        return result if self.strength is None else result - self.strength[bs]
+
+    def log_rates_of_tiles(self, squared: np.ndarray, bs: np.ndarray, distance_m: np.ndarray) -> np.ndarray:
+        """Return log λ of BSs in the cells of some tiles, up to a constant per tile.
 
         Parameters
         ----------
@@ -62,16 +102,36 @@ class WeightedSpdi:
             Any length like the distance of each BS to its tile [m], shape (n_tiles, n_kept): ratios to it are taken before
             logarithms, which keeps the numbers small and float32 exact.
         """
-        beta = self.beta[bs]
-        offset = beta * np.log(distance_m / self.scale_m[bs])
+        offset = self.log_rate(np.log(distance_m), bs)
         offset -= np.partition(offset, 1, axis=1)[:, 1:2]
-        by_tile = squared.reshape(bs.shape[1], len(bs), -1)
+
+        def per_bs(values: np.ndarray) -> np.ndarray:
+            return values.T[:, :, None].astype(squared.dtype)
+
+        ratio = squared.reshape(bs.shape[1], len(bs), -1) * per_bs(distance_m**-2)
+        bend = None
+        if self.beta_far is not None:
+            there = np.minimum((distance_m / self.scale_m[bs]) ** 4, 1e30)
+            out = np.isinf(ratio)
+            bend = np.log((1 + np.where(out, 0, ratio) ** 2 * per_bs(there)) * per_bs(1 / (1 + there)))
+            bend *= per_bs((self.beta_far[bs] - self.beta[bs]) / 4)
         with np.errstate(divide="ignore"):
-            log_rate = by_tile * (distance_m**-2).T[:, :, None].astype(squared.dtype)
-            np.log(log_rate, out=log_rate)
-        log_rate *= (beta / 2).T[:, :, None].astype(squared.dtype)
-        log_rate += offset.T[:, :, None].astype(squared.dtype)
+            log_rate = np.log(ratio, out=ratio)
+        log_rate *= per_bs(self.beta[bs] / 2)
+        if bend is not None:
+            log_rate += bend
+        log_rate += per_bs(offset)
         return log_rate.reshape(squared.shape)
+
+
+def check_beta(beta: np.ndarray | float) -> None:
+    """Raise an InputError unless all attenuations are above 0 and at most `MAX_BETA`."""
+    values = np.asarray(beta, float)
+    wrong = values[~((values > 0) & (values <= MAX_BETA))]
+    if wrong.size:
+        raise InputError(
+            f"BETA is {wrong.flat[0]:g}; it must be above 0 and at most {MAX_BETA:g} (the literature uses 0.1 to 6)."
+        )
 
 
 class Reach(Protocol):
@@ -145,13 +205,13 @@ class WeightedReach:
         self._components = components
         typical_m = 5 * float(np.median(tree.query(tree.data, k=2)[0][:, 1]))
         self._log_m = np.linspace(math.log(_CLOSEST_M), math.log(_FARTHEST_M), 512)
-        order = np.argsort(np.minimum.reduce([_log_rate(one, math.log(typical_m)) for one in components]))
+        order = np.argsort(np.minimum.reduce([one.log_rate(math.log(typical_m)) for one in components]))
         sizes = _CLASS_SIZES[: np.searchsorted(_CLASS_SIZES.cumsum(), tree.n)].cumsum()
         self._classes = np.split(order, sizes)
         self._trees = [cKDTree(tree.data[members]) for members in self._classes]
         # Per component and class, the smallest log rate that a BS of the class has at the distances `_log_m`.
         self._smallest = [
-            [np.min(_log_rate(one, self._log_m[:, None], members[None, :]), axis=1) for members in self._classes]
+            [np.min(one.log_rate(self._log_m[:, None], members), axis=1) for members in self._classes]
             for one in components
         ]
 
@@ -162,8 +222,8 @@ class WeightedReach:
         index = np.concatenate([members[part[1]] for members, part in zip(self._classes, found)], axis=1)
         may_touch = distance - radius_m <= _CLOSEST_M
         low, high = np.log(np.maximum(distance - radius_m, _CLOSEST_M)), np.log(distance + radius_m)
-        lowest = [_log_rate(one, low, index) for one in self._components]
-        highest = [_log_rate(one, high, index) for one in self._components]
+        lowest = [one.log_rate(low, index) for one in self._components]
+        highest = [one.log_rate(high, index) for one in self._components]
         urgency = np.minimum.reduce([rate - np.partition(rate, 1, axis=1)[:, 1:2] for rate in lowest])
         urgency[may_touch] = -np.inf
         order = np.argsort(urgency, axis=1)
@@ -188,12 +248,6 @@ class WeightedReach:
             touched |= (far.shape[1] < tree.n) & (far[:, -1] - radius_m <= _CLOSEST_M)
         lost[touched] = np.inf
         return np.take_along_axis(index, order[:, :n_kept], axis=1), lost
-
-
-def _log_rate(one: WeightedSpdi, log_m: np.ndarray | float, bs: np.ndarray | None = None) -> np.ndarray:
-    """Log λ of all BSs, or of `bs`, at distances e^`log_m` [m]."""
-    beta, scale_m = (one.beta, one.scale_m) if bs is None else (one.beta[bs], one.scale_m[bs])
-    return beta * (log_m - np.log(scale_m))
 
 
 def _bound(kept: np.ndarray, dropped: np.ndarray, many: np.ndarray) -> np.ndarray:

@@ -173,7 +173,7 @@ class TileGroup:
             )
             probability = np.zeros_like(squared)
             for one in job.components:
-                log_rate = one.log_rates(squared, bs, distance_m)
+                log_rate = one.log_rates_of_tiles(squared, bs, distance_m)
                 probability += one.share * _on_device(_of_rates, log_rate, job)
             return self._pack(job, start, stop, probability)
 

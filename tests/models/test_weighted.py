@@ -15,22 +15,39 @@ from telcoloc.models.grid import Grid
 SIDE_M = 4000.0
 
 
-def weights(n_bs, seed, beta_spread=0.8, scale_spread=0.5, share=1.0):
+def weights(n_bs, seed, beta_spread=0.8, scale_spread=0.5, share=1.0, slopes=1):
     rng = np.random.default_rng(seed)
-    beta = np.clip(3.5 + beta_spread * rng.normal(size=n_bs), 0.3, 6)
-    return WeightedSpdi(beta, 600 * np.exp(scale_spread * rng.normal(size=n_bs)), share)
+    beta, beta_far = np.clip(3.5 + beta_spread * rng.normal(size=(2, n_bs)), 0.3, 6)
+    one = WeightedSpdi(beta, 600 * np.exp(scale_spread * rng.normal(size=n_bs)), share)
+    return one if slopes == 1 else replace(one, beta_far=beta_far, strength=scale_spread * rng.normal(size=n_bs))
 
 
-def job_of(n_bs=25, cells=30, mixed=False, **settings):
+def mixture(kind, n_bs, *spreads):
+    if kind == "mixed":
+        return weights(n_bs, 1, *spreads, share=0.7), weights(n_bs, 2, *spreads, share=0.3, slopes=2)
+    return (weights(n_bs, 1, *spreads, slopes=1 if kind == "one slope" else 2),)
+
+
+KINDS = ("one slope", "two slopes", "mixed")
+
+
+def log_rates_of(one, distance_m):
+    """The formula itself; distances [m] of shape (n_bs, n_points)."""
+    with np.errstate(divide="ignore"):
+        r = distance_m / one.scale_m[:, None]
+        result = one.beta[:, None] * np.log(r)
+    if one.beta_far is not None:
+        result += (one.beta_far - one.beta)[:, None] / 4 * np.log(1 + r**4) - one.strength[:, None]
+    return result
+
+
+def job_of(n_bs=25, cells=30, kind="one slope", **settings):
     rng = np.random.default_rng(n_bs)
-    first = weights(n_bs, 1)
     return GeolocationJob(
         **{
             "sites_m": rng.uniform(0, SIDE_M, (n_bs, 2)),
             "grid": Grid(cells, cells, 0.0, SIDE_M, SIDE_M / cells),
-            "beta": first.beta,
-            "scale_m": first.scale_m,
-            "second": weights(n_bs, 2, share=0.3) if mixed else None,
+            "components": mixture(kind, n_bs),
             "min_probability": 0.0,
             **settings,
         }
@@ -44,11 +61,7 @@ def dense(result):
 def expected_of(job, exact_rates):
     centres = job.grid.centres(np.arange(job.grid.size))
     distances = np.linalg.norm(centres[None] - job.sites_m[:, None], axis=2)
-    with np.errstate(divide="ignore"):
-        logs = np.log(distances)
-    return sum(
-        one.share * exact_rates(one.beta[:, None] * (logs - np.log(one.scale_m)[:, None])) for one in job.components
-    )
+    return sum(one.share * exact_rates(log_rates_of(one, distances)) for one in job.components)
 
 
 # The kernel
@@ -111,78 +124,93 @@ def test_rates_that_are_powers_of_the_distance_are_plain_spdi():
 # The engine
 
 
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("n_bs", "cells"), [(2, 30), (6, 75), (25, 30), (150, 9)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_cell_equals_the_exact_shares_of_all_base_stations(exact_rates, n_bs, cells, mixed, dtype):
-    job = job_of(n_bs, cells, mixed, dtype=dtype)
+def test_every_cell_equals_the_exact_shares_of_all_base_stations(exact_rates, n_bs, cells, kind, dtype):
+    job = job_of(n_bs, cells, kind, dtype=dtype)
     np.testing.assert_allclose(
         dense(geolocate(job)), expected_of(job, exact_rates), rtol=0, atol=1e-6 if dtype == "float32" else 6e-8
     )
 
 
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("min_probability", [0.0, 1e-5, 1e-3])
-def test_cells_sum_to_one_and_lose_no_more_than_what_is_small(exact_rates, mixed, min_probability):
-    job = job_of(60, 40, mixed, min_probability=min_probability)
+def test_cells_sum_to_one_and_lose_no_more_than_what_is_small(exact_rates, kind, min_probability):
+    job = job_of(60, 40, kind, min_probability=min_probability)
     found = dense(geolocate(job))
     np.testing.assert_allclose(found.sum(axis=0), 1, rtol=0, atol=1e-6)
     error = np.abs(found - expected_of(job, exact_rates)).sum(axis=0)
     assert error.max() <= 2 * 60 * min_probability + 2e-5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_neighbours_are_each_cells_nearest_whatever_their_strength(exact_rates, kind):
+    job = job_of(25, 20, kind, neighbours=5)
+    distances = np.linalg.norm(job.grid.centres(np.arange(job.grid.size))[None] - job.sites_m[:, None], axis=2)
+    near = np.where(distances <= np.partition(distances, 4, axis=0)[4], distances, 1e30)
+    expected = sum(one.share * exact_rates(log_rates_of(one, near)) for one in job.components)
+    np.testing.assert_allclose(dense(geolocate(job)), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("beta", [1.0, 4.0])
 def test_equal_betas_and_scales_are_plain_spdi(beta):
-    job = job_of(40, 40, beta=np.full(40, beta), scale_m=np.full(40, 321.0))
-    plain = replace(job, beta=beta, scale_m=None)
-    np.testing.assert_allclose(dense(geolocate(job)), dense(geolocate(plain)), rtol=0, atol=1e-6)
-    same_twice = replace(job, second=WeightedSpdi(job.beta, job.scale_m, 0.4))
-    np.testing.assert_allclose(dense(geolocate(same_twice)), dense(geolocate(plain)), rtol=0, atol=1e-6)
+    one = WeightedSpdi(np.full(40, beta), np.full(40, 321.0))
+    job = job_of(40, 40, components=(one,))
+    plain = dense(geolocate(replace(job, beta=beta, components=())))
+    np.testing.assert_allclose(dense(geolocate(job)), plain, rtol=0, atol=1e-6)
+    same_twice = (replace(one, share=0.6), replace(one, share=0.4))
+    np.testing.assert_allclose(dense(geolocate(replace(job, components=same_twice))), plain, rtol=0, atol=1e-6)
+    same_slopes = replace(one, beta_far=one.beta, strength=np.full(40, 7.0))
+    np.testing.assert_allclose(dense(geolocate(replace(job, components=(same_slopes,)))), plain, rtol=0, atol=1e-6)
 
 
-def test_false_eastings_and_far_away_macros_cost_no_precision(exact_rates):
-    job = job_of(25, 30)
-    scale_m = np.append(job.scale_m, 150_000.0)
-    sites_m = np.concatenate([job.sites_m, [[150_000.0, -90_000.0]]])
+@pytest.mark.parametrize("kind", ["one slope", "two slopes"])
+def test_false_eastings_and_far_away_macros_cost_no_precision(exact_rates, kind):
+    job = job_of(25, 30, kind)
+    (one,) = job.components
+    with_macro = WeightedSpdi(np.append(one.beta, 6.0), np.append(one.scale_m, 150_000.0))
+    if kind == "two slopes":
+        with_macro = replace(with_macro, beta_far=np.append(one.beta_far, 3.0), strength=np.append(one.strength, 0.5))
     far = replace(
         job,
-        sites_m=sites_m + np.array([691_000.0, 5_334_000.0]),
+        sites_m=np.concatenate([job.sites_m, [[150_000.0, -90_000.0]]]) + np.array([691_000.0, 5_334_000.0]),
         grid=Grid(30, 30, 691_000.0, 5_334_000 + SIDE_M, SIDE_M / 30),
-        beta=np.append(job.beta, 6.0),
-        scale_m=scale_m,
+        components=(with_macro,),
     )
     found = dense(geolocate(far))
     np.testing.assert_allclose(found, expected_of(far, exact_rates), rtol=0, atol=1e-6)
     assert found[-1].max() > 0.01
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-def test_turning_mirroring_and_scaling_the_world_turns_mirrors_and_scales_the_maps(mixed):
-    job = job_of(25, 30, mixed)
+@pytest.mark.parametrize("kind", KINDS)
+def test_turning_mirroring_and_scaling_the_world_turns_mirrors_and_scales_the_maps(kind):
+    job = job_of(25, 30, kind)
     maps = dense(geolocate(job)).reshape(25, 30, 30)
     x, y = job.sites_m.T
-    quarter = replace(job, sites_m=np.column_stack([SIDE_M - y, x]))
-    np.testing.assert_allclose(
-        dense(geolocate(quarter)).reshape(maps.shape), np.rot90(maps, axes=(1, 2)), rtol=0, atol=1e-6
-    )
-    mirrored = replace(job, sites_m=np.column_stack([SIDE_M - x, y]))
-    np.testing.assert_allclose(dense(geolocate(mirrored)).reshape(maps.shape), maps[:, :, ::-1], rtol=0, atol=1e-6)
+    quarter = dense(geolocate(replace(job, sites_m=np.column_stack([SIDE_M - y, x])))).reshape(maps.shape)
+    np.testing.assert_allclose(quarter, np.rot90(maps, axes=(1, 2)), rtol=0, atol=1e-6)
+    mirrored = dense(geolocate(replace(job, sites_m=np.column_stack([SIDE_M - x, y])))).reshape(maps.shape)
+    np.testing.assert_allclose(mirrored, maps[:, :, ::-1], rtol=0, atol=1e-6)
     for factor in (0.01, 3.7):
-        second = mixed and replace(job.second, scale_m=job.second.scale_m * factor)
         scaled = replace(
             job,
             sites_m=job.sites_m * factor,
             grid=Grid(30, 30, 0.0, SIDE_M * factor, SIDE_M * factor / 30),
-            scale_m=job.scale_m * factor,
-            second=second or None,
+            components=tuple(replace(one, scale_m=one.scale_m * factor) for one in job.components),
         )
         np.testing.assert_allclose(dense(geolocate(scaled)).reshape(maps.shape), maps, rtol=0, atol=1e-6)
 
 
-def test_a_larger_scale_takes_more_of_every_cell():
-    job = job_of(25, 30)
-    stronger = replace(job, scale_m=job.scale_m * np.where(np.arange(25) == 4, 1.5, 1.0))
-    before, after = dense(geolocate(job)), dense(geolocate(stronger))
+@pytest.mark.parametrize("what", ["scale_m", "strength"])
+def test_a_stronger_base_station_takes_more_of_every_cell(what):
+    one = weights(25, 1, slopes=1 if what == "scale_m" else 2)
+    fourth = np.arange(25) == 4
+    other = {"scale_m": one.scale_m * np.where(fourth, 1.5, 1.0)}
+    if what == "strength":
+        other = {"strength": one.strength + fourth}
+    before = dense(geolocate(job_of(25, 30, components=(one,))))
+    after = dense(geolocate(job_of(25, 30, components=(replace(one, **other),))))
     assert (after[4] >= before[4] - 1e-6).all()
     assert after[4].sum() > 1.2 * before[4].sum()
     assert (np.delete(after - before, 4, axis=0) <= 1e-6).all()
@@ -191,16 +219,13 @@ def test_a_larger_scale_takes_more_of_every_cell():
 # Which base stations matter
 
 
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n_bs", [2, 20, 300])
 @pytest.mark.parametrize(("beta_spread", "scale_spread"), [(0.0, 0.3), (0.7, 0.3), (1.5, 1.0)])
-def test_what_a_tile_drops_is_negligible_everywhere_in_it(exact_rates, n_bs, mixed, beta_spread, scale_spread):
+def test_what_a_tile_drops_is_negligible_everywhere_in_it(exact_rates, n_bs, kind, beta_spread, scale_spread):
     rng = np.random.default_rng(n_bs)
     xy = rng.uniform(0, 20_000, (n_bs, 2)) ** rng.uniform(0.9, 1, (n_bs, 1))
-    one = weights(n_bs, 3, beta_spread, scale_spread)
-    components = [one]
-    if mixed:
-        components = [replace(one, share=0.8), weights(n_bs, 4, beta_spread, scale_spread, 0.2)]
+    components = mixture(kind, n_bs, beta_spread, scale_spread)
     reach = WeightedReach(cKDTree(xy), components)
     dropping = 0
     for radius in (1.0, 50.0, 700.0):
@@ -218,10 +243,8 @@ def test_what_a_tile_drops_is_negligible_everywhere_in_it(exact_rates, n_bs, mix
                     away = radius * np.sqrt(rng.uniform(0, 1, 12))
                     away[:6] = radius
                     points = centres[tile] + np.column_stack([away * np.cos(angle), away * np.sin(angle)])
-                    logs = np.log(np.linalg.norm(points[None] - xy[:, None], axis=2))
-                    exact = sum(
-                        c.share * exact_rates(c.beta[:, None] * (logs - np.log(c.scale_m)[:, None])) for c in components
-                    )
+                    distances = np.linalg.norm(points[None] - xy[:, None], axis=2)
+                    exact = sum(c.share * exact_rates(log_rates_of(c, distances)) for c in components)
                     dropped = np.setdiff1d(np.arange(n_bs), kept)
                     assert exact[dropped].sum(axis=0).max() <= negligible + 1e-12
     if n_bs >= 150 and scale_spread < 1:
@@ -248,18 +271,22 @@ def test_one_base_station_that_reaches_far_is_seen_from_afar_and_costs_the_other
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"beta": np.full(24, 4.0)}, r"There are 25 base stations, but BETA has the shape \(24,\)\."),
+        ({"beta": np.full(24, 4.0)}, r"BETA has the shape \(24,\), but there are 25 base stations\."),
+        ({"beta_far": np.full(3, 4.0)}, r"The attenuation beyond the scale has the shape \(3,\), but .*\."),
         ({"beta": np.linspace(0, 4, 25)}, r"BETA is 0; it must be above 0 and at most 20 \(.*\)\."),
-        ({"scale_m": np.ones(3)}, r"There are 25 base stations, but their scales have the shape \(3,\)\."),
+        ({"beta_far": np.full(25, np.nan)}, r"BETA is nan; it must be above 0 and at most 20 \(.*\)\."),
+        ({"scale_m": np.ones(3)}, r"The scale has the shape \(3,\), but there are 25 base stations\."),
         ({"scale_m": np.full(25, -2.0)}, r"The scale of a base station is -2 m; it must be a positive length\."),
         ({"scale_m": np.full(25, np.inf)}, r"The scale of a base station is inf m; it must be a positive length\."),
-        ({"second": weights(25, 2)}, r"The share of the second sPDI is 1; it must be between 0 and 1\."),
-        (
-            {"scale_m": None, "second": weights(25, 2, share=0.5)},
-            r"A second sPDI is given, but the first has no scales; give both\.",
-        ),
+        ({"strength": np.full(25, np.inf)}, r"The strength of a base station is not finite\."),
+        ({"share": 0.5}, r"The shares of the mixed sPDIs must be positive and sum to 1, not to 0\.5\."),
     ],
 )
 def test_weights_that_make_no_sense_are_refused_in_one_sentence(settings, sentence):
     with pytest.raises(InputError, match=f"^{sentence}$"):
-        job_of(**settings)
+        job_of(components=(replace(weights(25, 2), **settings),))
+
+
+def test_a_beta_per_base_station_needs_as_many():
+    with pytest.raises(InputError, match=r"^BETA has the shape \(3,\), but there are 25 base stations\.$"):
+        job_of(components=(), beta=np.array([1.0, 2.0, 3.0]))
