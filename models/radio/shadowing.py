@@ -14,6 +14,8 @@ def correlated_field(
     The exponential autocorrelation is that of 3GPP TR 38.901 clause 7.4.4; its spectrum in the plane is (1 + (2πkL)²)^(−3/2). The
     field is made on a larger torus, so that opposite edges are not alike.
     """
+    if 0 in shape:
+        return np.zeros(shape, np.float32)
     padding = int(np.ceil(3 * correlation_m / cell_size_m))
     size = [fft.next_fast_len(n + min(padding, n), real=True) for n in shape]
     ky = fft.fftfreq(size[0], cell_size_m)[:, None]
