@@ -13,7 +13,8 @@ from ..errors import InputError
 from ..progress import Progress, no_progress, span
 from . import tiles
 from .job import METHODS, GeolocationJob
-from .result import BYTES_PER_VALUE, CellShares, Geolocation, assemble
+from .per_target import per_target_maps
+from .result import BYTES_PER_VALUE, CellShares, Geolocation, assemble, assemble_maps, row_sums
 
 __all__ = ["METHODS", "GeolocationJob", "Method", "geolocate"]
 
@@ -53,7 +54,21 @@ def _voronoi(job: GeolocationJob, progress: Progress) -> Geolocation:
 
 
 def _spdi(job: GeolocationJob, progress: Progress) -> Geolocation:
-    return _by_cells(_prepared_spdi, job, progress)
+    """Share out cells by sPDI in one world, or in one per β."""
+    if not job.per_target:
+        return _by_cells(_prepared_spdi, job, progress)
+    tree = cKDTree(job.sites_m)
+    maps, neighbours = per_target_maps(job, tree, span(progress, 0.0, 0.8))
+    inside = row_sums(maps)
+    outside = np.full(len(job.sites_m), np.nan)
+    if job.surroundings is not None:
+        around = job.around()
+        outside = np.zeros(len(job.sites_m))
+        if around.mask is None or around.mask.any():
+            beyond, _ = per_target_maps(around, tree, span(progress, 0.8, 0.95))
+            outside = row_sums(beyond) * (around.grid.cell_area_m2 / job.grid.cell_area_m2)
+    with np.errstate(invalid="ignore"):
+        return replace(assemble_maps(job.grid, maps, neighbours=neighbours), mass_cut=outside / (inside + outside))
 
 
 #: The function of each of `METHODS`.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -22,6 +22,8 @@ MAX_BETA = 20.0
 NEGLIGIBLE = {"float32": 2e-7, "float64": 2e-10}
 #: Numbers of BSs a tile may look at, below all of them.
 _STEPS = tuple(step for power in range(3, 14) for step in (1 << power, 3 << (power - 1)))
+#: The BSs around a tile are looked up for so many steps at a time.
+_STEPS_PER_LOOK = 3
 #: Points of a tile may be this close to a BS [m] as far as the bound is concerned; one that may come closer is never dropped.
 _CLOSEST_M = 1e-3
 _FARTHEST_M = 1e8
@@ -31,8 +33,8 @@ _LOG_T = np.arange(-13, 4.5, _LOG_T_STEP)
 _LOG_RATE_LIMIT = 60.0
 #: Sizes of the classes of BSs, those that reach farthest first.
 _CLASS_SIZES = 4 ** np.arange(1, 16)
-#: Where the bunches begin into which dropped BSs are gathered.
-_BUNCHES = np.array([0, 1, 2, 3, 4, 6, *_STEPS])
+#: Ranks at which bunches of BSs begin: one by one up to 16, then in steps of at least 6 %.
+_BUNCHES = np.unique(np.floor(np.concatenate([np.arange(17), 16 * 1.06 ** np.arange(1, 130)])).astype(int))
 _ALL = slice(None)
 
 
@@ -134,13 +136,24 @@ def check_beta(beta: np.ndarray | float) -> None:
         )
 
 
+class Sight(Protocol):
+    """The BSs that some tiles see."""
+
+    @property
+    def index(self) -> np.ndarray:
+        """Those first that matter most, shape (n_tiles, n_seen)."""
+
+    def lost(self, tiles: np.ndarray, n_kept: int) -> np.ndarray:
+        """Upper bound of the probability that a BS beyond the first `n_kept` < n_seen serves a point of some tiles, shape (n_tiles,)."""
+
+
 class Reach(Protocol):
-    """What a tile loses by looking at some BSs only."""
+    """Knows how far BSs reach."""
 
     n_bs: int
 
-    def keep(self, centres_m: np.ndarray, radius_m: float, n_kept: int) -> tuple[np.ndarray, np.ndarray]:
-        """Choose `n_kept` BSs for each tile, fewer than there are.
+    def look(self, centres_m: np.ndarray, radius_m: float, n_most: int) -> Sight:
+        """Look around from tiles, to tell how many BSs up to `n_most`, fewer than there are, each needs.
 
         Parameters
         ----------
@@ -148,13 +161,62 @@ class Reach(Protocol):
             Tile centres (x, y) [m], shape (n_tiles, 2).
         radius_m
             Half the diagonal of a tile [m].
-
-        Returns
-        -------
-        tuple[numpy.ndarray, numpy.ndarray]
-            The BSs kept, shape (n_tiles, n_kept), and an upper bound of the probability that any other serves a point of the
-            tile, shape (n_tiles,).
         """
+
+
+@dataclass(frozen=True)
+class _NearestSight:
+    """Where only the `neighbours` nearest BSs of a point count; distances [m] are those to the tile centres, rising."""
+
+    index: np.ndarray
+    distance_m: np.ndarray
+    radius_m: float
+    neighbours: int
+
+    def lost(self, tiles: np.ndarray, n_kept: int) -> np.ndarray:
+        """Nothing where all are kept that can be among the nearest of any point of the tile, else everything."""
+        if n_kept < self.neighbours:
+            return np.ones(len(tiles))
+        last = self.distance_m[tiles, self.neighbours - 1] + 2 * self.radius_m
+        return np.where(self.distance_m[tiles, n_kept] > last, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class _RatesSight:
+    """Where rates count.
+
+    Parameters
+    ----------
+    lowest, highest
+        Limits of the log rates over the tile, per mixed sPDI, shape (n_tiles, n_seen).
+    shares
+        Weights of the mixed sPDIs.
+    touches
+        Whether a BS seen may stand in the tile, same shape.
+    unseen
+        Per mixed sPDI, lower limits of the log rates of those not seen, shape (n_tiles, n_classes).
+    many_unseen
+        How many these are, shape (n_classes,).
+    """
+
+    index: np.ndarray
+    lowest: Sequence[np.ndarray]
+    highest: Sequence[np.ndarray]
+    shares: Sequence[float]
+    touches: np.ndarray
+    unseen: Sequence[np.ndarray]
+    many_unseen: np.ndarray
+
+    def lost(self, tiles: np.ndarray, n_kept: int) -> np.ndarray:
+        """With the kept rates at their largest and the dropped ones at their smallest over the tile."""
+        lost = np.zeros(len(tiles))
+        for share, lowest, highest, unseen in zip(self.shares, self.lowest, self.highest, self.unseen):
+            kept, many_kept = _bunched(np.maximum, highest[tiles, :n_kept])
+            seen, many_seen = _bunched(np.minimum, lowest[tiles, n_kept:], n_kept)
+            dropped, many_dropped = np.hstack([seen, unseen[tiles]]), np.hstack([many_seen, self.many_unseen])
+            lost += share * _bound(kept, many_kept, dropped, many_dropped)
+        lost[self.touches[tiles, n_kept:].any(axis=1)] = np.inf
+        return lost
 
 
 class NearestReach:
@@ -165,36 +227,32 @@ class NearestReach:
         self._tree = tree
         self._neighbours = neighbours
 
-    def keep(self, centres_m: np.ndarray, radius_m: float, n_kept: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keep nothing less than all that can be among the nearest of any point of a tile."""
-        distance, index = self._tree.query(centres_m, k=n_kept + 1, workers=1)
-        if n_kept < self._neighbours:
-            return index[:, :n_kept], np.ones(len(centres_m))
-        return index[:, :n_kept], np.where(distance[:, -1] > distance[:, self._neighbours - 1] + 2 * radius_m, 0.0, 1.0)
+    def look(self, centres_m: np.ndarray, radius_m: float, n_most: int) -> Sight:
+        """Look up the nearest."""
+        distance, index = self._tree.query(centres_m, k=n_most + 1, workers=1)
+        return _NearestSight(index, distance, radius_m, self._neighbours)
 
 
 class UniformReach:
-    """Reach under one β for all BSs: the nearest matter most."""
+    """Reach under one β for all BSs: the nearest matter most, and those not seen are no nearer than the last one seen."""
 
     def __init__(self, tree: cKDTree, beta: float) -> None:
         self.n_bs = tree.n
         self._tree = tree
         self._beta = beta
 
-    def keep(self, centres_m: np.ndarray, radius_m: float, n_kept: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keep the nearest; those not seen are no nearer than the last one seen."""
-        distance, index = self._tree.query(centres_m, k=min(2 * n_kept, self.n_bs), workers=1)
-        kept = self._beta * np.log(distance[:, :n_kept] + radius_m)
-        dropped = self._beta * np.log(np.maximum(distance[:, n_kept:] - radius_m, _CLOSEST_M))
-        many = np.ones(dropped.shape[1])
-        many[-1] += self.n_bs - distance.shape[1]
-        lost = _bound(kept, dropped, many)
-        lost[distance[:, n_kept] - radius_m <= _CLOSEST_M] = np.inf
-        return index[:, :n_kept], lost
+    def look(self, centres_m: np.ndarray, radius_m: float, n_most: int) -> Sight:
+        """Look up the nearest, and as many again."""
+        distance, index = self._tree.query(centres_m, k=min(2 * n_most, self.n_bs), workers=1)
+        lowest = self._beta * np.log(np.maximum(distance - radius_m, _CLOSEST_M))
+        highest = self._beta * np.log(distance + radius_m)
+        many = np.array([float(self.n_bs - distance.shape[1])])
+        touches = distance - radius_m <= _CLOSEST_M
+        return _RatesSight(index, [lowest], [highest], [1.0], touches, [lowest[:, -1:]], many)
 
 
 class WeightedReach:
-    """Reach under a mixture of `WeightedSpdi`: those of the smallest rates matter most.
+    """Reach under a mixture of `WeightedSpdi`: those of the smallest rates in any of them matter most.
 
     The BSs are looked up class by class, those with the smallest rates at a typical distance in the first and smallest class, so a few
     that reach far are seen from far away. Those not seen are no nearer than the last one seen of their class.
@@ -215,51 +273,73 @@ class WeightedReach:
             for one in components
         ]
 
-    def keep(self, centres_m: np.ndarray, radius_m: float, n_kept: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keep those that come first in any of the mixed sPDIs."""
-        found = [tree.query(centres_m, k=np.arange(1, min(tree.n, n_kept + 1) + 1), workers=1) for tree in self._trees]
+    def look(self, centres_m: np.ndarray, radius_m: float, n_most: int) -> Sight:
+        """Look up the nearest of each class."""
+        found = [tree.query(centres_m, k=np.arange(min(tree.n, n_most + 1)) + 1, workers=1) for tree in self._trees]
         distance = np.concatenate([part[0] for part in found], axis=1)
         index = np.concatenate([members[part[1]] for members, part in zip(self._classes, found)], axis=1)
-        may_touch = distance - radius_m <= _CLOSEST_M
         low, high = np.log(np.maximum(distance - radius_m, _CLOSEST_M)), np.log(distance + radius_m)
         lowest = [one.log_rate(low, index) for one in self._components]
         highest = [one.log_rate(high, index) for one in self._components]
         urgency = np.minimum.reduce([rate - np.partition(rate, 1, axis=1)[:, 1:2] for rate in lowest])
-        urgency[may_touch] = -np.inf
+        touches = distance - radius_m <= _CLOSEST_M
+        urgency[touches] = -np.inf
         order = np.argsort(urgency, axis=1)
-        lost = np.zeros(len(centres_m))
-        # Many dropped BSs are bounded by the first of each bunch.
-        bunches = _BUNCHES[: np.searchsorted(_BUNCHES, index.shape[1] - n_kept)]
-        sizes = np.diff(np.append(bunches, index.shape[1] - n_kept)).astype(float)
-        for one, low_rate, high_rate, smallest in zip(self._components, lowest, highest, self._smallest):
-            kept = np.take_along_axis(high_rate, order[:, :n_kept], axis=1)
-            seen = np.take_along_axis(low_rate, order[:, n_kept:], axis=1)
-            dropped = [np.minimum.reduceat(seen, bunches, axis=1)]
-            many = [sizes]
-            for tree, rates, (far, _) in zip(self._trees, smallest, found):
-                if far.shape[1] < tree.n:
-                    # The table holds the rates at discrete distances; the one below is a lower limit, as rates rise with distance.
-                    nearest = np.log(np.maximum(far[:, -1] - radius_m, _CLOSEST_M))
-                    dropped.append(rates[np.searchsorted(self._log_m, nearest, side="right") - 1, None])
-                    many.append(np.array([float(tree.n - far.shape[1])]))
-            lost += one.share * _bound(kept, np.concatenate(dropped, axis=1), np.concatenate(many))
-        touched = np.take_along_axis(may_touch, order[:, n_kept:], axis=1).any(axis=1)
-        for tree, (far, _) in zip(self._trees, found):
-            touched |= (far.shape[1] < tree.n) & (far[:, -1] - radius_m <= _CLOSEST_M)
-        lost[touched] = np.inf
-        return np.take_along_axis(index, order[:, :n_kept], axis=1), lost
+
+        # A class of which not all are seen: the table holds the rates at discrete distances, the one below is a lower limit.
+        in_part = [number for number, part in enumerate(found) if part[0].shape[1] < self._trees[number].n]
+        places = [
+            np.searchsorted(
+                self._log_m, np.log(np.maximum(found[number][0][:, -1] - radius_m, _CLOSEST_M)), side="right"
+            )
+            - 1
+            for number in in_part
+        ]
+        unseen = [
+            np.stack([smallest[number][place] for number, place in zip(in_part, places)], axis=1)
+            if in_part
+            else np.zeros((len(centres_m), 0))
+            for smallest in self._smallest
+        ]
+        return _RatesSight(
+            np.take_along_axis(index, order, axis=1),
+            [np.take_along_axis(rate, order, axis=1) for rate in lowest],
+            [np.take_along_axis(rate, order, axis=1) for rate in highest],
+            [one.share for one in self._components],
+            np.take_along_axis(touches, order, axis=1),
+            unseen,
+            np.array([float(self._trees[number].n - found[number][0].shape[1]) for number in in_part]),
+        )
 
 
-def _bound(kept: np.ndarray, dropped: np.ndarray, many: np.ndarray) -> np.ndarray:
+def _bunched(
+    limit: Any,  # noqa: ANN401 - a ufunc
+    log_rates: np.ndarray,
+    first_rank: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gather BSs, in about rising order of rates, into bunches of about equal ones, and take the `limit` of each.
+
+    Returns
+    -------
+    tuple[numpy.ndarray, numpy.ndarray]
+        Log rates, shape (n_tiles, n_bunches), and the number of BSs in each bunch, shape (n_bunches,).
+    """
+    n = log_rates.shape[1]
+    starts = np.searchsorted(_BUNCHES, [first_rank, first_rank + n])
+    edges = np.concatenate([[0], _BUNCHES[slice(*starts)] - first_rank, [n]])
+    edges = np.unique(edges)
+    return limit.reduceat(log_rates, edges[:-1], axis=1), np.diff(edges).astype(float)
+
+
+def _bound(kept: np.ndarray, many_kept: np.ndarray, dropped: np.ndarray, many_dropped: np.ndarray) -> np.ndarray:
     """Upper bound of P(a dropped X_j is the largest) ≤ Σ_dropped ∫ λ_j e^(−λ_j t) ∏_kept (1 − e^(−λ_k t)) dt.
 
     Parameters
     ----------
     kept, dropped
-        Largest log rates of the BSs kept, smallest ones of those dropped, shapes (n_tiles, n_kept) and (n_tiles, n_dropped);
-        both are overwritten.
-    many
-        How many BSs each dropped rate stands for, shape (n_dropped,).
+        Largest log rates of the BSs kept, smallest ones of those dropped, shapes (n_tiles, n_kept) and (n_tiles, n_dropped).
+    many_kept, many_dropped
+        How many BSs each rate stands for, shapes (n_kept,) and (n_dropped,).
 
     Returns
     -------
@@ -267,20 +347,22 @@ def _bound(kept: np.ndarray, dropped: np.ndarray, many: np.ndarray) -> np.ndarra
         Shape (n_tiles,).
     """
     scale = np.partition(kept, 1, axis=1)[:, 1:2]
-    kept -= scale
-    dropped -= scale
-    np.exp(np.clip(kept, -_LOG_RATE_LIMIT, _LOG_RATE_LIMIT, out=kept), out=kept)
-    np.exp(np.clip(dropped, -_LOG_RATE_LIMIT, _LOG_RATE_LIMIT, out=dropped), out=dropped)
-    weight = dropped * many
+    kept = np.exp(np.clip(kept - scale, -_LOG_RATE_LIMIT, _LOG_RATE_LIMIT))
+    dropped = np.exp(np.clip(dropped - scale, -_LOG_RATE_LIMIT, _LOG_RATE_LIMIT))
+    single = np.searchsorted(many_kept, 1.5)  # the first bunches are of one
+    weight = dropped * many_dropped
     lost = np.zeros(len(kept))
     for t in np.exp(_LOG_T):
-        all_kept_small = (-np.expm1(-kept * t)).prod(axis=1)
+        small = -np.expm1(-kept * t)
+        all_kept_small = small[:, :single].prod(axis=1)
+        if single < len(many_kept):
+            all_kept_small *= np.exp(np.log(np.maximum(small[:, single:], 1e-300)) @ many_kept[single:])
         beyond = np.exp(-np.minimum(dropped * t, _LOG_RATE_LIMIT))
         lost += _LOG_T_STEP * t * all_kept_small * np.einsum("ij,ij->i", weight, beyond)
     # Beyond the last t there is at most Σ e^(−λt): much where a dropped BS may come closer to a cell than the kept ones.
     last = math.exp(_LOG_T[-1] + _LOG_T_STEP / 2)
     beyond = np.exp(-np.minimum(dropped * last, _LOG_RATE_LIMIT))
-    return np.asarray(lost + (beyond * many).sum(axis=1))
+    return np.asarray(lost + beyond @ many_dropped)
 
 
 @dataclass(frozen=True)
@@ -313,14 +395,22 @@ def group_tiles(reach: Reach, centres_m: np.ndarray, radius_m: float, negligible
     """
     pending: np.ndarray = np.arange(len(centres_m))
     groups: list[TileNeighbours] = []
-    for n_kept in [step for step in _STEPS if step < reach.n_bs]:
+    steps = [step for step in _STEPS if step < reach.n_bs]
+    for first in range(0, len(steps), _STEPS_PER_LOOK):
         if not pending.size:
             return groups
-        kept, lost = reach.keep(centres_m[pending], radius_m, n_kept)
-        enough = lost <= negligible
-        if enough.any():
-            groups.append(TileNeighbours(pending[enough], kept[enough].astype(np.int32)))
-        pending = pending[~enough]
+        some = steps[first : first + _STEPS_PER_LOOK]
+        sight = reach.look(centres_m[pending], radius_m, some[-1])
+        rows = np.arange(len(pending))
+        for n_kept in some:
+            enough = sight.lost(rows, n_kept) <= negligible
+            if enough.any():
+                kept = sight.index[rows[enough], :n_kept].astype(np.int32)
+                groups.append(TileNeighbours(pending[rows[enough]], kept))
+            rows = rows[~enough]
+            if not rows.size:
+                break
+        pending = pending[rows]
     if pending.size:
         every = np.broadcast_to(np.arange(reach.n_bs, dtype=np.int32), (len(pending), reach.n_bs))
         groups.append(TileNeighbours(pending, every))

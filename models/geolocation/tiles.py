@@ -131,7 +131,7 @@ class TileGroup:
     """Tiles of `side` × `side` cells that look at the same number of BSs.
 
     `mask` is the grid's, padded to whole tiles; `first_row` and `first_column` have shape (n_tiles,), `neighbours`
-    (n_tiles, n_neighbours).
+    (n_tiles, n_neighbours). With `targets`, shape (n_bs,), bool, only those BSs' values are kept, and cells not scaled to one.
     """
 
     grid: Grid
@@ -140,6 +140,7 @@ class TileGroup:
     first_row: np.ndarray
     first_column: np.ndarray
     neighbours: np.ndarray
+    targets: np.ndarray | None = None
 
     @property
     def n_cells(self) -> int:
@@ -152,6 +153,11 @@ class TileGroup:
             first_column=self.first_column[tiles],
             neighbours=self.neighbours[tiles],
         )
+
+    def only(self, targets: np.ndarray) -> TileGroup:
+        """Return the tiles that look at any of `targets`, shape (n_bs,), bool, with nothing but the targets' values."""
+        some = self.sample(np.flatnonzero(targets[self.neighbours].any(axis=1)))
+        return replace(some, targets=targets)
 
     def worker(self, job: GeolocationJob) -> Callable[[int, int], CellShares]:
         """Return the function that computes tiles [start, stop)."""
@@ -187,16 +193,18 @@ class TileGroup:
         inside = self.mask[rows, columns].ravel()
         keep = probability >= max(job.min_probability, _NOTHING)
         keep &= inside
+        bs = self.neighbours[start:stop]
+        if self.targets is not None:
+            keep &= np.repeat(self.targets[bs].T, self.side**2, axis=1)
         probability *= keep
         kept = probability.sum(axis=0)
-        probability /= np.maximum(kept, _NOTHING)
+        if self.targets is None:
+            probability /= np.maximum(kept, _NOTHING)
         keep_by_cell = np.ascontiguousarray(keep.T)
         counts = keep_by_cell.sum(axis=1, dtype=np.int32)[inside]
         values = np.ascontiguousarray(probability.T)[keep_by_cell].astype(np.float32)
-        bs = self.neighbours[start:stop, None, :]
-        owners = np.broadcast_to(bs, (stop - start, self.side**2, bs.shape[2])).reshape(keep_by_cell.shape)[
-            keep_by_cell
-        ]
+        by_cell = np.broadcast_to(bs[:, None, :], (len(bs), self.side**2, bs.shape[1]))
+        owners = by_cell.reshape(keep_by_cell.shape)[keep_by_cell]
         cells = (rows.astype(np.int64) * self.grid.width + columns).ravel()[inside]
         return CellShares(cells, counts, owners, values, float(np.sum(1 - kept[inside], dtype=np.float64)))
 
