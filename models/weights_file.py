@@ -76,7 +76,7 @@ def write_weights(path: str | os.PathLike[str], weights: Weights) -> None:
     blobs: list[bytes] = []
     end = 0
     for name in sorted(weights.tensors):
-        array = np.ascontiguousarray(weights.tensors[name])
+        array = np.asarray(weights.tensors[name], order="C")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         if little.dtype not in _NAMES:
             raise InputError(f"Array '{name}' has type {array.dtype}, which a weights file cannot hold.")

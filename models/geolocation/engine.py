@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from ..chunks import run_chunks
 from ..errors import InputError
 from ..progress import Progress, no_progress, span
-from . import tiles
+from . import learned, tiles
 from .job import METHODS, GeolocationJob
 from .per_target import per_target_maps
 from .result import BYTES_PER_VALUE, CellShares, Geolocation, assemble, assemble_maps, row_sums
@@ -71,8 +71,19 @@ def _spdi(job: GeolocationJob, progress: Progress) -> Geolocation:
         return replace(assemble_maps(job.grid, maps, neighbours=neighbours), mass_cut=outside / (inside + outside))
 
 
+def _deepmend_beta(job: GeolocationJob, progress: Progress) -> Geolocation:
+    return _by_cells(_prepared_spdi, learned.with_learned_rates(job), progress)
+
+
 #: The function of each of `METHODS`.
-_METHODS: dict[str, Method] = {"voronoi": _voronoi, "spdi": _spdi}
+_METHODS: dict[str, Method] = {
+    "voronoi": _voronoi,
+    "voronoiboost": learned.voronoi_boost,
+    "spdi": _spdi,
+    "direct": learned.student,
+    "deepmend": learned.student,
+    "deepmend_beta": _deepmend_beta,
+}
 
 
 def _by_cells(prepare: _Preparation, job: GeolocationJob, progress: Progress) -> Geolocation:

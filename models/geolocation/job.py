@@ -12,7 +12,9 @@ from ..grid import Grid
 from .reach import WeightedSpdi, check_beta
 
 #: What `geolocate` can do, each with its function in `engine`.
-METHODS = ("voronoi", "spdi")
+METHODS = ("voronoi", "voronoiboost", "spdi", "direct", "deepmend", "deepmend_beta")
+#: Windows of a student: as large as the local spacing asks for, or the paper's 600 × 600 cells of 100 m.
+WINDOWS = ("adaptive", "fixed")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class GeolocationJob:
         Instead of `beta`, the sPDI to compute, with rates per BS in one world, or several whose mixture it is; none for `beta`.
     neighbours
         Number of nearest BSs sPDI looks at per cell; None for all that matter.
+    weights
+        Weights file of a learned method; empty for the one that ships.
+    window
+        Of a student, one of `WINDOWS`.
     min_probability
         P(i|ℓ) below this are dropped and the cell is scaled back to one.
     device
@@ -59,6 +65,8 @@ class GeolocationJob:
     beta: float | np.ndarray = 4.0
     components: tuple[WeightedSpdi, ...] = ()
     neighbours: int | None = None
+    weights: str = ""
+    window: str = "adaptive"
     min_probability: float = 1e-5
     device: str = "cpu"
     dtype: str = "float32"
@@ -68,6 +76,8 @@ class GeolocationJob:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"Unknown method '{self.method}'. Methods: {', '.join(METHODS)}.")
+        if self.window not in WINDOWS:
+            raise InputError(f"Unknown window '{self.window}'. Windows: {', '.join(WINDOWS)}.")
         self._check_rates()
         if self.neighbours is not None and self.neighbours < 2:
             raise InputError(f"NEIGHBOURS is {self.neighbours}; sPDI needs at least 2 base stations to compare.")
