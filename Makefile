@@ -9,7 +9,7 @@ export TELCOLOC_ROOT := $(CURDIR)
 # torch lives in .venv; the window finds it there, as `make run` does
 WINDOW = env -u QT_QPA_PLATFORM PYTHONPATH=$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') qgis --nologo --noversioncheck --profiles-path .qgis
 
-.PHONY: help setup run test gui package bench screenshots format check clean
+.PHONY: help setup run test gui package bench weights screenshots format check clean
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
@@ -31,6 +31,9 @@ package: setup  ## build build/telcoloc-VERSION.zip and check it as the plugin r
 
 bench: setup  ## repeat every number of the README and docs/benchmarks.md (BENCH="--only spdi_speed" to choose)
 	@$(PYTHON) benchmarks/run.py $(BENCH)
+
+weights: setup  ## make the weights that ship (KINDS="deepmend_beta" to choose; OPTIONS="--device cuda" for the paper's size)
+	@$(PYTHON) scripts/module.py telcoloc.models.training.make $(or $(KINDS),deepmend_beta voronoiboost direct deepmend deepmend_fixed) $(OPTIONS)
 
 screenshots: setup  ## take the pictures of the docs in a real QGIS window under Xvfb
 	@timeout 300 xvfb-run -a -s "-screen 0 1600x1000x24" $(WINDOW) --code scripts/screenshots.py

@@ -44,7 +44,18 @@ def cross_validation(calibration: str, title: str, n_networks: int, per_network:
         "holds out a fifth of the networks, whole. Median KS2 ± standard deviation on the full grid; ms per BS is the whole call for "
         "all BSs of a network, KS2 of the judged ones included. Networks were trained in the reduced form that suits two CPU cores "
         f"({deepmend.EPOCHS['deepmend']} epochs for the U-Nets, {deepmend.EPOCHS['deepmend_beta']} for DeepMEND-β).",
-        ("method", "KS2", "urban", "suburban", "rural", "KS2 > .6", "ms per BS", "paper: KS2", "paper: ms", "paper: > .6"),
+        (
+            "method",
+            "KS2",
+            "urban",
+            "suburban",
+            "rural",
+            "KS2 > .6",
+            "ms per BS",
+            "paper: KS2",
+            "paper: ms",
+            "paper: > .6",
+        ),
     )
     for name, label in deepmend.NAMES.items():
         one = scores[name]

@@ -74,11 +74,17 @@ def networks() -> list[FrenchNetwork]:
     return found
 
 
-def region_mask(network: FrenchNetwork, grid: Grid) -> np.ndarray:
-    """Cells inside the union of the published Voronoi cells: the land the published maps were made for."""
-    from shapely.ops import unary_union
-
-    return _inside(_projected(unary_union(network.cells)), grid)
+def one_per_city() -> list[FrenchNetwork]:
+    """The network of each city with the most base stations; Orange's, the paper's operator, where there is one."""
+    found: dict[str, FrenchNetwork] = {}
+    for network in networks():
+        other = found.get(network.city)
+        if other is None or (network.operator == "Orange", len(network.cells)) > (
+            other.operator == "Orange",
+            len(other.cells),
+        ):
+            found[network.city] = network
+    return list(found.values())
 
 
 def ring_membership(network: FrenchNetwork, grid: Grid) -> list[list[tuple[np.ndarray, float]]]:
@@ -135,9 +141,3 @@ def _cells_inside(shape: object, grid: Grid) -> np.ndarray:
     corner = from_origin(grid.x_min + columns[0] * size, grid.y_max - rows[0] * size, size, size)
     inside = rasterize([shape], out_shape=(len(rows), len(columns)), transform=corner).astype(bool)
     return (rows[:, None] * grid.width + columns)[inside]
-
-
-def _inside(shape: object, grid: Grid) -> np.ndarray:
-    mask = np.zeros(grid.size, bool)
-    mask[_cells_inside(shape, grid)] = True
-    return mask.reshape(grid.shape)

@@ -23,7 +23,21 @@ from pathlib import Path
 
 import kit
 
-NAMES = ("spdi_speed", "accuracy", "scaling", "ks2_speed", "lyon", "shanghai", "startup")
+NAMES = (
+    "spdi_speed",
+    "accuracy",
+    "scaling",
+    "ks2_speed",
+    "lyon",
+    "shanghai",
+    "startup",
+    "deepmend_simulator",
+    "deepmend_table1",
+    "deepmend_table1_errors",
+    "deepmend_table2",
+    "deepmend_rings",
+    "deepmend_speed",
+)
 PAGE = kit.ROOT / "docs" / "benchmarks.md"
 INTRODUCTION = """# Benchmarks
 
