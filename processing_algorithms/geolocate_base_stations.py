@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from qgis.core import (
     QgsProcessingParameterFeatureSink,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
+    QgsProcessingParameterFile,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
 )
@@ -22,14 +24,19 @@ from ..models.errors import InputError
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.crs import name_of
 from ..telcoloc_qgis.frame import choose_frame
-from ..telcoloc_qgis.geolocation_outputs import FORMS, write_best_server, write_coverage, write_stack
-from ..telcoloc_qgis.sites import listed, read_sites
+from ..telcoloc_qgis.geolocation_outputs import FORMS, write_best_server, write_coverage, write_geolocation
+from ..telcoloc_qgis.sites import listed, read_positive, read_sites
+from ..telcoloc_qgis.weights import LEARNED, STUDENTS, WINDOWS, describe, weights_of
 
 if TYPE_CHECKING:  # the engine needs scipy, which nothing but a run should load
     from ..models.geolocation.result import Geolocation
     from ..models.geolocation.sites import Sites
 
-METHODS = ("voronoi", "spdi")
+METHODS = ("voronoi", "voronoiboost", "spdi", "direct", "deepmend", "deepmend_beta")
+BETA_BY = ("fixed", "urbanisation", "field")
+LARGEST_BETA = 20.0
+#: β of urban, suburban and rural surroundings (DeepMEND paper, section III-C).
+BETA_OF_URBANISATION = (5.0, 4.0, 3.0)
 
 
 class GeolocateBaseStations(TelcoLocAlgorithm):
@@ -41,15 +48,21 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
     DESCRIPTION = (
         "For every base station (BS) of a point layer, computes the probability that a device served by it is at each cell of a "
         "grid, from the positions of all BSs alone.\n\n"
-        "voronoi gives every cell to its nearest BS, evenly. spdi is the probabilistic model of Traag et al. (2011) in the exact "
-        "form of the DeepMEND paper, equation (2): near a BS its share is large, between BSs shares mix, and BETA says how fast "
-        "the signal weakens with distance. All BSs that matter at a cell are used, not a fixed few.\n\n"
+        "voronoi gives every cell to its nearest BS, evenly: simple, and far from where devices really are. voronoiboost scales each "
+        "Voronoi cell so that it holds 25, 50, 75, 85 and 95 % of the devices, by a regression trained on simulated networks; its maps "
+        "are steps. spdi is the probabilistic model of Traag et al. (2011) in the exact form of the DeepMEND paper, equation (2): near a "
+        "BS its share is large, between BSs shares mix, and BETA says how fast the signal weakens with distance; it is only as good as "
+        "BETA. direct is a neural network that learned true maps of simulated networks directly. deepmend is the same network trained on "
+        "a teacher's maps, as the paper does; both need torch and draw each BS by itself, within a window. deepmend_beta, the default, "
+        "learned to set the parameters of spdi from each BS's neighbourhood, and spdi draws the map: it needs no torch, and shares sum to "
+        "one at every cell. What a trained method learned on simulated networks need not hold for yours: where a truth is known, compare, "
+        "and train on it.\n\n"
         "Sectors at equal coordinates count as one BS. Layers in degrees, feet or Web Mercator are projected to a metric CRS, "
         "which the log and the outputs name. Outer BSs serve an area without an end: the share of their mass that the margin cuts "
         "off is measured and reported."
     )
     EXAMPLE = (
-        "qgis_process run telcoloc:geolocatebasestations --INPUT=stations.gpkg --ID_FIELD=bs_id --METHOD=spdi "
+        "qgis_process run telcoloc:geolocatebasestations --INPUT=stations.gpkg --ID_FIELD=bs_id "
         "--OUTPUT=stack.tif --BEST_SERVER=best_server.tif --COVERAGE=coverage.gpkg"
     )
     TAGS = (
@@ -59,7 +72,10 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         "bts",
         "antenna",
         "voronoi",
+        "voronoiboost",
         "spdi",
+        "deepmend",
+        "deep learning",
         "coverage",
         "best server",
         "probability",
@@ -84,15 +100,41 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         )
         self.add(
             QgsProcessingParameterEnum(
-                "METHOD", self.tr("Method"), list(METHODS), defaultValue="spdi", usesStaticStrings=True
+                "METHOD", self.tr("Method"), list(METHODS), defaultValue="deepmend_beta", usesStaticStrings=True
             ),
-            self.tr("voronoi (nearest BS takes all, evenly) or spdi (probabilistic, smooth)."),
+            self.tr(
+                "voronoi (nearest BS takes all, evenly), voronoiboost (Voronoi cells scaled by a regression), spdi (probabilistic, "
+                "smooth), direct and deepmend (neural network, need torch), or deepmend_beta (spdi with learned parameters)."
+            ),
         )
         self.add(
             number("BETA", self.tr("Attenuation β (spdi)"), number.Type.Double, 4.0, False, 0.01, 20.0),
             self.tr(
                 "How fast the signal weakens with distance. The literature uses 5 for urban, 4 for suburban and 3 for rural areas; "
                 "large values approach the Voronoi cells, small ones spread each BS widely."
+            ),
+        )
+        self.add(
+            QgsProcessingParameterEnum(
+                "BETA_BY", self.tr("β is chosen by (spdi)"), list(BETA_BY), defaultValue="fixed", usesStaticStrings=True
+            ),
+            self.tr(
+                "fixed: BETA for all. urbanisation: 5 for urban, 4 for suburban and 3 for rural BSs, told by the mean distance to the six "
+                "nearest BSs (under 1 km, under 2.5 km, more). field: the BS's own value in BETA_FIELD. With a β of its own each BS's map "
+                "is computed as if all BSs had that β, as the paper does."
+            ),
+        )
+        self.add(
+            QgsProcessingParameterField(
+                "BETA_FIELD",
+                self.tr("Field with β (spdi)"),
+                parentLayerParameterName="INPUT",
+                type=QgsProcessingParameterField.DataType.Numeric,
+                optional=True,
+            ),
+            self.tr(
+                "Numeric field with each BS's β, above 0 and at most 20, such as 'beta' of what 'Teach β from a truth' makes. Of sectors "
+                "that make one site, the first one's counts."
             ),
         )
         self.add(
@@ -152,6 +194,29 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
             advanced=True,
         )
         self.add(
+            QgsProcessingParameterEnum(
+                "WINDOW",
+                self.tr("Window (direct, deepmend)"),
+                list(WINDOWS),
+                defaultValue=WINDOWS[0],
+                usesStaticStrings=True,
+            ),
+            self.tr(
+                "Where the network draws. adaptive: 64 x 64 cells of a fifth of the BS's local spacing, in units of which all is seen. "
+                "fixed: the paper's 600 x 600 cells of 100 m, a hundred times the work."
+            ),
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterFile(
+                "WEIGHTS", self.tr("Weights file (trained methods)"), extension="safetensors", optional=True
+            ),
+            self.tr(
+                "What 'Train DeepMEND' made for this method and window. Empty: the weights that ship with the plugin."
+            ),
+            advanced=True,
+        )
+        self.add(
             number("MAX_MEMORY_MB", self.tr("Memory budget [MB]"), number.Type.Integer, 4096, False, 64),
             self.tr(
                 "Most memory the job may take. A job that would need more is refused before it starts, with a way out."
@@ -198,17 +263,27 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
         from ..models.geolocation.engine import GeolocationJob, geolocate
 
         parameters = run.parameters
+        method = parameters.choice("METHOD")
+        facts = {"TELCOLOC_METHOD": method}
+        weights = _weights(run, method)
+        if weights:
+            facts["TELCOLOC_WEIGHTS"] = describe(weights)
+            run.info(f"Weights: {facts['TELCOLOC_WEIGHTS']}.")
+        if method in STUDENTS:
+            facts["TELCOLOC_WINDOW"] = parameters.choice("WINDOW")
         source = parameters.source("INPUT")
         sites, crs = read_sites(run, source, parameters.field("ID_FIELD", source))
+        beta, how = _beta(run, sites) if method == "spdi" else (4.0, {})
         frame = choose_frame(run, sites, crs)
         grid = frame.grid
         run.info(f"{len(sites):,} base stations on {grid.describe()} in {name_of(crs)}.")
-        method = parameters.choice("METHOD")
         device = "cpu"
-        if method == "spdi":
-            device = run.device()
+        if method in ("voronoi", "voronoiboost"):
+            run.info(f"{method} is computed on the CPU.")
         else:
-            run.info("voronoi is computed on the CPU.")
+            device = run.device()
+        min_probability = parameters.number("MIN_PROBABILITY")
+        facts.update(how, TELCOLOC_MIN_PROBABILITY=f"{min_probability:g}")
         job = GeolocationJob(
             sites_m=sites.xy_m,
             grid=grid,
@@ -216,34 +291,83 @@ class GeolocateBaseStations(TelcoLocAlgorithm):
             surroundings=frame.surroundings,
             surroundings_mask=frame.surroundings_mask,
             method=method,
-            beta=parameters.number("BETA"),
+            beta=beta,
             neighbours=parameters.integer("NEIGHBOURS"),
-            min_probability=parameters.number("MIN_PROBABILITY"),
+            weights=str(weights or ""),
+            window=parameters.choice("WINDOW"),
+            min_probability=min_probability,
             device=device,
             threads=run.threads,
             memory_mb=parameters.number("MAX_MEMORY_MB"),
         )
         result = geolocate(job, run.progress.phase(self.tr("Computing probabilities"), 0.02, 0.5))
-        run.info(
-            f"Computed in {run.seconds:.1f} s; base stations looked at per cell: {_range_text(result.neighbours)}."
+        looked_at = (
+            f"; base stations looked at per cell: {_range_text(result.neighbours)}" if any(result.neighbours) else ""
         )
+        run.info(f"Computed in {run.seconds:.1f} s{looked_at}.")
         if result.dropped > 1e-6:
             run.info(
                 f"Probabilities under {job.min_probability:g} were left out and the rest scaled up: {result.dropped:.2%} of a cell on "
                 "average."
             )
-        facts = _report_mass(run, sites, result)
-        write_stack(run, job, sites, result)
+        counts = _report_mass(run, sites, result)
+        write_geolocation(run, sites, result, facts)
         write_best_server(run, sites, result)
         write_coverage(run, sites, result, crs)
         return {
             "BS_COUNT": len(sites),
             "MERGED": sites.merged,
-            **facts,
+            **counts,
             "SECONDS": round(run.seconds, 2),
             "DEVICE_USED": device,
             "CRS": name_of(crs),
         }
+
+
+def _weights(run: Run, method: str) -> Path | None:
+    """Return the weights file of a trained method, checked together with what else it needs; None for the others."""
+    if method not in LEARNED:
+        if run.parameters.given("WEIGHTS"):
+            raise InputError(
+                f"WEIGHTS is given, but {method} has learned nothing. Leave it empty, or choose another METHOD."
+            )
+        return None
+    if method in STUDENTS:
+        from ..models.geolocation.student import require_torch
+
+        require_torch()
+    return weights_of(run, method)
+
+
+def _beta(run: Run, sites: Sites) -> tuple[float | np.ndarray, dict[str, str]]:
+    """β of spdi, one or one per BS, and what the stack says about it."""
+    from ..models.geolocation.sites import URBANISATIONS, local_spacing_m, urbanisation
+
+    parameters = run.parameters
+    by = parameters.choice("BETA_BY")
+    source = parameters.source("INPUT")
+    field = parameters.field("BETA_FIELD", source)
+    if by != "field" and field:
+        raise InputError(
+            f"BETA_FIELD is given, but BETA_BY is '{by}'. Choose BETA_BY 'field', or leave BETA_FIELD empty."
+        )
+    if by == "field" and not field:
+        raise InputError(
+            "BETA_BY is 'field', but BETA_FIELD is empty. Choose the field that holds each base station's β."
+        )
+    if field:
+        id_field = parameters.field("ID_FIELD", source)
+        beta = read_positive(run, source, id_field, sites, field, LARGEST_BETA, "BETA_FIELD")
+        run.info(f"β from '{field}': {beta.min():g} to {beta.max():g}, median {np.median(beta):g}.")
+        return beta, {"TELCOLOC_BETA_BY": by, "TELCOLOC_BETA": f"field '{field}'"}
+    if by == "fixed" or len(sites) == 1:
+        fixed = parameters.number("BETA")
+        return fixed, {"TELCOLOC_BETA_BY": "fixed", "TELCOLOC_BETA": f"{fixed:g}"}
+    kind = urbanisation(local_spacing_m(sites.xy_m))
+    text = ", ".join(f"{name} {value:g}" for name, value in zip(URBANISATIONS, BETA_OF_URBANISATION))
+    counts = ", ".join(f"{count:,} {name}" for name, count in zip(URBANISATIONS, np.bincount(kind, minlength=3)))
+    run.info(f"β by urbanisation ({text}): {counts} base stations.")
+    return np.array(BETA_OF_URBANISATION)[kind], {"TELCOLOC_BETA_BY": by, "TELCOLOC_BETA": text}
 
 
 def _range_text(values: tuple[int, int, int]) -> str:

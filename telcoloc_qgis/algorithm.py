@@ -26,6 +26,7 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterFile,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterRasterLayer,
 )
@@ -253,6 +254,8 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
                 if isinstance(definition, QgsProcessingParameterFeatureSource):
                     layer = self.parameterAsLayer(parameters, name, context)
                     sources = [layer.source()] if layer is not None and layer.providerType() == "ogr" else []
+                elif isinstance(definition, QgsProcessingParameterFile) and reader.given(name):
+                    sources = [str(reader.file(name))]
                 self._input_files.update({os.path.realpath(source.split("|")[0]): name for source in sources})
         except TelcoLocError as error:
             raise QgsProcessingException(str(error)) from error

@@ -154,6 +154,45 @@ def cdf_chart(samples: Mapping[str, np.ndarray], value_label: str, limits: Limit
     return _svg(f"Cumulative shares of {value_label}", bottom + 52, parts)
 
 
+def line_chart(values: np.ndarray, value_label: str, step_label: str, marked: Optional[int] = None) -> str:
+    """Return an SVG with one value per step as a curve; values that are not finite leave a gap.
+
+    Parameters
+    ----------
+    values
+        Shape (n,), n ≥ 1; steps count from 1.
+    value_label, step_label
+        What values and steps are.
+    marked
+        Index of the value to mark with a dot and its number.
+    """
+    values = np.asarray(values, float)
+    top, bottom = 30.0, 290.0
+    finite = np.isfinite(values)
+    down = _Axis.over([values[finite]], (0.0, None), bottom, top)
+    steps = np.arange(1, len(values) + 1)
+    across = _Axis.over([steps], (1.0, float(max(len(values), 2))), 64, WIDTH - 30)
+    parts = [_text(0, 14, value_label, size=12, css="muted"), *_value_axis(across, top, bottom, step_label)]
+    for tick in down.ticks:
+        y = float(down.x(tick))
+        parts.append(_rule(across.left, y, across.right, y, "rule" if tick > down.low else "axis"))
+        parts.append(_text(across.left - 10, y + 4, down.format(tick), anchor="end", size=12, css="muted"))
+    path = ""
+    for index in np.flatnonzero(finite):
+        start = "L" if index and finite[index - 1] else "M"
+        path += f"{start}{_n(float(across.x(steps[index])))} {_n(float(down.x(values[index])))}"
+    colour = COLOURS[0][0]
+    if path:
+        parts.append(f'<path class="curve c0" fill="none" stroke="{colour}" stroke-width="2" d="{path}"/>')
+    if marked is not None and finite[marked]:
+        x, y = float(across.x(steps[marked])), float(down.x(values[marked]))
+        parts.append(
+            f'<circle class="median" fill="{PAPER}" stroke="{INK}" stroke-width="1.75" cx="{_n(x)}" cy="{_n(y)}" r="4.5"/>'
+        )
+        parts.append(_text(x, y - 12, down.precise(float(values[marked])), anchor="middle", weight=600))
+    return _svg(f"{value_label} by {step_label}", bottom + 52, parts)
+
+
 def html_report(
     title: str, subtitle: str, sections: Sequence[Union[ChartSection, TableSection]], footer: str = ""
 ) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +10,14 @@ from qgis.core import QgsCoordinateReferenceSystem, QgsFeature, QgsFields, QgsWk
 from qgis.PyQt.QtCore import QMetaType
 
 from ..models.geolocation.coverage import mass_levels
+from ..models.grid import Grid
 from ..models.progress import Progress
 from . import polygons, rasters, styles
 from .outputs import fields_of
 
 if TYPE_CHECKING:
-    from ..models.geolocation.engine import GeolocationJob
+    from scipy import sparse
+
     from ..models.geolocation.result import Geolocation
     from ..models.geolocation.sites import Sites
     from .algorithm import Run
@@ -24,34 +26,39 @@ LEVELS = (0.5, 0.75, 0.95)
 FORMS = tuple(rasters.CONTENTS)
 
 
-def _metadata(job: GeolocationJob, form: str) -> dict[str, str]:
-    facts = {"TELCOLOC_METHOD": job.method, "TELCOLOC_CONTENT": rasters.CONTENTS[form], "TELCOLOC_FORM": form}
-    if job.method == "spdi":
-        facts["TELCOLOC_BETA"] = f"{job.beta:g}"
-        facts["TELCOLOC_MIN_PROBABILITY"] = f"{job.min_probability:g}"
-    return facts
-
-
-def write_stack(run: Run, job: GeolocationJob, sites: Sites, result: Geolocation) -> None:
-    """Write OUTPUT: one band per BS, opening on one near the middle of the network."""
+def write_geolocation(run: Run, sites: Sites, result: Geolocation, facts: Mapping[str, str]) -> None:
+    """Write OUTPUT in the form that CONDITIONAL asks for."""
     form = run.parameters.choice("CONDITIONAL")
     maps = result.location_given_bs() if form == FORMS[0] else result.association
-    path = run.outputs.file("OUTPUT", ".tif")
+    write_stack(run, "OUTPUT", result.grid, maps, sites, facts, run.progress.phase("Writing the stack", 0.5, 0.8), form)
+
+
+def write_stack(
+    run: Run,
+    name: str,
+    grid: Grid,
+    maps: sparse.csr_matrix,
+    sites: Sites,
+    facts: Mapping[str, str],
+    progress: Progress,
+    form: str = FORMS[0],
+) -> None:
+    """Write output `name`: one band per BS, opening on one near the middle of the network; `facts` become metadata."""
     rasters.write_stack(
-        path,
-        result.grid,
+        run.outputs.file(name, ".tif"),
+        grid,
         maps,
         sites.ids,
         sites.members,
-        _metadata(job, form),
+        {**facts, "TELCOLOC_CONTENT": rasters.CONTENTS[form], "TELCOLOC_FORM": form},
         run.threads,
-        run.progress.phase("Writing the stack", 0.5, 0.8),
+        progress,
     )
     filled = np.flatnonzero(np.diff(maps.indptr))
     middle = np.median(sites.xy_m[filled], axis=0)
     shown = int(filled[np.argmin(((sites.xy_m[filled] - middle) ** 2).sum(axis=1))])
     largest = float(maps.data[maps.indptr[shown] : maps.indptr[shown + 1]].max())
-    run.style("OUTPUT", run.outputs.results["OUTPUT"], styles.probability_qml(shown + 1, largest))
+    run.style(name, run.outputs.results[name], styles.probability_qml(shown + 1, largest))
 
 
 def write_best_server(run: Run, sites: Sites, result: Geolocation) -> None:

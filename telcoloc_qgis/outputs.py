@@ -113,7 +113,7 @@ class Outputs:
             if isinstance(definition, QgsProcessingParameterRasterDestination):
                 self.file(name, ".tif")
             elif isinstance(definition, QgsProcessingParameterFileDestination):
-                self.file(name, ".html")
+                self.file(name, f".{definition.defaultFileExtension()}")
             else:
                 self._check_table(name)
 

@@ -106,6 +106,21 @@ class Parameters:
                 raise InputError(f"{name}: layer '{source.sourceName()}' has no field '{field}'.{hint}")
         return names
 
+    def flag(self, name: str) -> bool:
+        """Whether a box is ticked."""
+        return bool(self.algorithm.parameterAsBool(self.values, name, self.context))
+
+    def crs(self, name: str) -> QgsCoordinateReferenceSystem:
+        """A known CRS."""
+        crs = self.algorithm.parameterAsCrs(self.values, name, self.context)
+        if not crs.isValid():
+            raise InputError(f"{name} '{self._given_text(name)}' is not known. Choose one such as EPSG:3035.")
+        return crs
+
+    def file(self, name: str) -> Path | None:
+        """Path of an input file, whether it exists or not; None when not given."""
+        return Path(self.algorithm.parameterAsFile(self.values, name, self.context)) if self.given(name) else None
+
     def rasters(self, name: str) -> list[tuple[str, str]]:
         """(path, name) of the raster layers of a parameter, for GDAL; call it where the layers live, in `prepareAlgorithm`."""
         if not self.given(name):

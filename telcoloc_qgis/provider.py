@@ -41,10 +41,21 @@ class TelcoLocProvider(QgsProcessingProvider):
     def loadAlgorithms(self) -> None:
         from ..processing_algorithms.check_environment import CheckEnvironment
         from ..processing_algorithms.compare_geolocations import CompareGeolocations
+        from ..processing_algorithms.deepmend_teacher import DeepMendTeacher
         from ..processing_algorithms.geolocate_base_stations import GeolocateBaseStations
         from ..processing_algorithms.map_metadata import MapMetadata
+        from ..processing_algorithms.simulate_network import SimulateNetwork
+        from ..processing_algorithms.train_deepmend import TrainDeepMend
 
-        for algorithm in (GeolocateBaseStations, CompareGeolocations, MapMetadata, CheckEnvironment):
+        for algorithm in (
+            GeolocateBaseStations,
+            CompareGeolocations,
+            MapMetadata,
+            DeepMendTeacher,
+            TrainDeepMend,
+            SimulateNetwork,
+            CheckEnvironment,
+        ):
             self.addAlgorithm(algorithm())
 
 

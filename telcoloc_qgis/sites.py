@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,9 +46,18 @@ def id_text(value: object) -> str:
 
 
 def read_sites(
-    run: Run, source: QgsProcessingFeatureSource, id_field: str | None, parameter: str = "INPUT"
+    run: Run,
+    source: QgsProcessingFeatureSource,
+    id_field: str | None,
+    parameter: str = "INPUT",
+    crs: QgsCoordinateReferenceSystem | None = None,
 ) -> tuple[Sites, QgsCoordinateReferenceSystem]:
     """Read, project and merge the sites of a BS layer.
+
+    Parameters
+    ----------
+    crs
+        A CRS in metres that positions are wanted in; None to choose one.
 
     Returns
     -------
@@ -104,15 +114,9 @@ def read_sites(
         )
     by_id = sorted(range(len(order)), key=order.__getitem__)  # selected features come in any order
     ids, points = [ids[row] for row in by_id], [points[row] for row in by_id]
-    extent = QgsRectangle()
-    for point in points:
-        extent.combineExtentWith(point)
-    if source.sourceCrs().isGeographic() and extent.width() > 180:  # on both sides of the antimeridian
-        extent = QgsRectangle()
-        for point in points:
-            extent.combineExtentWith(QgsPointXY(point.x() % 360, point.y()))
-    crs, why = metric_crs(source.sourceCrs(), extent, run.context.transformContext())
-    run.info(why)
+    if crs is None:
+        crs, why = metric_crs(source.sourceCrs(), _extent(source, points), run.context.transformContext())
+        run.info(why)
     transform = QgsCoordinateTransform(source.sourceCrs(), crs, run.context.transformContext())
     xy = np.empty((len(points), 2))
     for row, point in enumerate(points):
@@ -136,3 +140,75 @@ def read_sites(
             text += f" {sites.renamed:,} ids are kept as members of the first id of their site."
         run.info(text)
     return sites, crs
+
+
+def only(sites: Sites, rows: np.ndarray) -> Sites:
+    """Return some of the sites, by their indices."""
+    return replace(
+        sites,
+        ids=tuple(sites.ids[row] for row in rows),
+        xy_m=sites.xy_m[rows],
+        members=tuple(sites.members[row] for row in rows),
+        sectors=sites.sectors[rows],
+    )
+
+
+def _extent(source: QgsProcessingFeatureSource, points: list[QgsPointXY]) -> QgsRectangle:
+    extent = QgsRectangle()
+    for point in points:
+        extent.combineExtentWith(point)
+    if source.sourceCrs().isGeographic() and extent.width() > 180:  # on both sides of the antimeridian
+        extent = QgsRectangle()
+        for point in points:
+            extent.combineExtentWith(QgsPointXY(point.x() % 360, point.y()))
+    return extent
+
+
+def read_positive(
+    run: Run,
+    source: QgsProcessingFeatureSource,
+    id_field: str | None,
+    sites: Sites,
+    field: str,
+    largest: float,
+    parameter: str,
+) -> np.ndarray:
+    """Read a number in (0, `largest`] of each site from a field, shape (n,): that of its first sector.
+
+    Raises
+    ------
+    InputError
+        When a row of a site has no number, or one out of range.
+    """
+    site_of = {name: index for index, names in enumerate(sites.members) for name in names}
+    request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
+    request.setSubsetOfAttributes([field, *([id_field] if id_field else [])], source.fields())
+    values = np.full(len(sites), np.nan)
+    differing: dict[int, None] = {}
+    for feature in sorted(source.getFeatures(request), key=lambda one: int(one.id())):
+        name = id_text(feature[id_field]) if id_field else str(feature.id())
+        index = site_of.get(name)
+        if index is None:  # a row that `read_sites` could not use
+            continue
+        where = f"feature {feature.id()}" + (f" ('{name}')" if id_field else "")
+        text = id_text(feature[field])
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 < value <= largest:
+            found = f"is '{text}'" if text else "is empty"
+            raise InputError(
+                f"{parameter}: '{field}' of {where} {found}; every base station needs a number above 0 and at most {largest:g}. "
+                "Correct it, or choose another field."
+            )
+        if math.isnan(values[index]):
+            values[index] = value
+        elif values[index] != value:
+            differing[index] = None
+    if differing:
+        names = listed([sites.ids[index] for index in differing])
+        run.warn(
+            f"{parameter}: the sectors of {len(differing):,} sites differ in '{field}'; the first one's counts: {names}."
+        )
+    return values

@@ -18,6 +18,7 @@ from qgis.core import (
     QgsFillSymbol,
     QgsGraduatedSymbolRenderer,
     QgsMapLayer,
+    QgsMarkerSymbol,
     QgsPalettedRasterRenderer,
     QgsProcessingContext,
     QgsProcessingFeedback,
@@ -165,6 +166,40 @@ def coverage_qml() -> str:
     renderer.setOrderByEnabled(True)
     layer.setRenderer(renderer)
     return _exported(layer)
+
+
+def points_qml(field: str, values: np.ndarray) -> str:
+    """Style of points in classes of `field` that split its values evenly; NaN are left out."""
+    layer = QgsVectorLayer(f"Point?field={field}:double", "style", "memory")
+    known = np.asarray(values, float)[np.isfinite(values)]
+    edges = sorted({_round(float(edge), 2) for edge in np.quantile(known, np.linspace(0, 1, 7))}) if known.size else []
+    edges = edges if len(edges) > 1 else [0.0, *edges, 1.0][-2:]
+    edges[0], edges[-1] = (
+        min(edges[0], float(known.min(initial=edges[0]))),
+        max(edges[-1], float(known.max(initial=edges[-1]))),
+    )
+    picked = np.linspace(0, len(SEQUENTIAL) - 1, len(edges) - 1).round().astype(int)
+    ranges = [
+        QgsRendererRange(low, high, _marker(SEQUENTIAL[colour]), f"{_significant(low)} – {_significant(high)}")
+        for low, high, colour in zip(edges[:-1], edges[1:], picked)
+    ]
+    layer.setRenderer(QgsGraduatedSymbolRenderer(f'"{field}"', ranges))
+    return _exported(layer)
+
+
+def categories_qml(field: str, names: Sequence[str]) -> str:
+    """Style of points by the names in `field`, in the order given from dark to light."""
+    layer = QgsVectorLayer(f"Point?field={field}:string", "style", "memory")
+    picked = np.linspace(len(SEQUENTIAL) - 1, 1, len(names)).round().astype(int)
+    categories = [QgsRendererCategory(name, _marker(SEQUENTIAL[colour]), name) for name, colour in zip(names, picked)]
+    layer.setRenderer(QgsCategorizedSymbolRenderer(field, categories))
+    return _exported(layer)
+
+
+def _marker(colour: str) -> QgsMarkerSymbol:
+    return QgsMarkerSymbol.createSimple(
+        {"name": "circle", "size": "2.4", "color": colour, "outline_color": "#1d3f57", "outline_width": "0.2"}
+    )
 
 
 def _argb(rgba: str) -> str:

@@ -31,6 +31,18 @@ class Ran:
         return "\n".join([*self.infos, *self.warnings, *self.errors])
 
 
+def needs_weights(method, window="adaptive"):
+    """Skip where a trained method cannot be used."""
+    import pytest
+    from telcoloc.models.weights_file import shipped
+
+    if method in ("deepmend", "direct"):
+        pytest.importorskip("torch", reason=f"torch is not installed; {method} cannot be computed")
+    kind = method if window == "adaptive" else f"{method}_{window}"
+    if method not in ("voronoi", "spdi") and not shipped(kind).exists():
+        pytest.skip(f"the weights of {kind} do not ship yet")
+
+
 def collecting_feedback(ran):
     """Return a QgsProcessingFeedback that writes into `ran`."""
     from qgis.core import QgsProcessingFeedback

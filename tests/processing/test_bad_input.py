@@ -233,8 +233,9 @@ def test_a_whole_number_with_decimals(no_geolocation):
 
 
 def test_an_unknown_method(no_geolocation):
-    no_geolocation("METHOD is 'voronoy'; choose one of: voronoi, spdi.", METHOD="voronoy")
-    no_geolocation("METHOD is '1'; choose one of: voronoi, spdi.", METHOD=1)
+    methods = "voronoi, voronoiboost, spdi, direct, deepmend, deepmend_beta"
+    no_geolocation(f"METHOD is 'voronoy'; choose one of: {methods}.", METHOD="voronoy")
+    no_geolocation(f"METHOD is '1'; choose one of: {methods}.", METHOD=1)
     no_geolocation("DEVICE is 'gpu'; choose one of: auto, cpu, cuda.", DEVICE="gpu")
 
 
@@ -511,7 +512,7 @@ def test_the_input_as_output(refused, tmp_path):
 @pytest.mark.qgis_process
 def test_qgis_process_fails_with_the_sentence_and_rc_1(qgis_process, tmp_path):
     done = qgis_process("run", "telcoloc:geolocatebasestations", f"--INPUT={STATIONS}", "--ID_FIELD=bsid",
-                        f"--OUTPUT={tmp_path / 'stack.tif'}")  # fmt: skip
+                        "--METHOD=spdi", f"--OUTPUT={tmp_path / 'stack.tif'}")  # fmt: skip
     assert done.returncode == 1
     said = done.stdout + done.stderr
     assert "ID_FIELD: layer 'sample_city' has no field 'bsid'. Did you mean 'bs_id'?" in said
@@ -537,7 +538,7 @@ def test_a_full_disk(qgis_process, tmp_path):
     outputs = {"OUTPUT": "stack.tif", "BEST_SERVER": "best.tif", "COVERAGE": "coverage.gpkg"}
     paths = {name: str(tmp_path / file) for name, file in outputs.items()}
     for name in ("OUTPUT", "COVERAGE"):
-        parameters = {"INPUT": STATIONS, "CELL_SIZE": 80}
+        parameters = {"INPUT": STATIONS, "CELL_SIZE": 80, "METHOD": "spdi"}
         parameters.update({"OUTPUT": paths["OUTPUT"], name: paths[name]})
         if name == "COVERAGE":
             parameters["METHOD"] = "voronoi"

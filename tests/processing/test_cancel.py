@@ -83,6 +83,7 @@ def parameters(large_stacks, tmp_path):
         "geolocatebasestations": {
             "INPUT": STATIONS,
             "ID_FIELD": "bs_id",
+            "METHOD": "spdi",
             "BETA": 3,
             "CELL_SIZE": 40,
             "OUTPUT": str(folder / "stack.tif"),
@@ -160,6 +161,7 @@ def test_in_the_background_to_the_end_while_the_window_stays_alive(parameters):
 def test_ctrl_c_in_a_terminal(qgis_process, tmp_path):
     """qgis_process only cancels the feedback and would return 0; batch jobs must see that it failed."""
     arguments = ["run", "telcoloc:geolocatebasestations", f"--INPUT={STATIONS}", "--CELL_SIZE=20", "--BETA=2"]
+    arguments.append("--METHOD=spdi")
     arguments.append(f"--OUTPUT={tmp_path / 'stack.tif'}")
     process = subprocess.Popen(
         qgis_process.command(arguments),
