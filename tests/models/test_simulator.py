@@ -146,6 +146,27 @@ def test_beyond_the_horizon_a_site_falls_by_so_much_more_per_decade():
     np.testing.assert_allclose(found, expected[0] - expected[1], rtol=0, atol=0.01)
 
 
+@pytest.mark.parametrize(("azimuth", "towards"), [(0, (0, 1)), (90, (1, 0)), (180, (0, -1)), (270, (-1, 0))])
+def test_a_sector_looks_where_the_compass_says_and_falls_off_by_table_7_3_1(monkeypatch, azimuth, towards):
+    drawn = equip
+
+    def aimed(*arguments):
+        return replace(drawn(*arguments), azimuths_deg=((float(azimuth),), ()))
+
+    everywhere = advantage_db(simulate(PAIR, AROUND, calm(), 0))
+    monkeypatch.setattr(simulator, "equip", aimed)
+    lost = everywhere - advantage_db(simulate(PAIR, AROUND, calm(), 0))
+    away = AROUND.centres(np.arange(AROUND.size)) - PAIR[0]
+    offset = np.degrees(np.arccos(away @ towards / np.linalg.norm(away, axis=1)))
+    far = (
+        np.linalg.norm(away, axis=1) > 500
+    )  # where little is lost below the beam, so that the floor of both together is far
+    near_axis = far & (offset < 80)
+    np.testing.assert_allclose(lost[near_axis], 12 * (offset[near_axis] / 65) ** 2, rtol=0, atol=0.01)
+    assert near_axis.sum() > 50
+    assert lost[far & (offset > 120)].min() > 20
+
+
 def test_equal_sites_on_a_symmetric_layout_have_symmetric_maps():
     sites = np.array([[300.0, 700.0], [-700.0, 300.0], [-300.0, -700.0], [700.0, -300.0]])
     grid = Grid(40, 40, -1000.0, 1000.0, 50.0)
