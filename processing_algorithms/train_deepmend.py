@@ -133,8 +133,8 @@ class TrainDeepMend(TelcoLocAlgorithm):
         self.add(
             number("LEARNING_RATE", self.tr("Learning rate"), number.Type.Double, None, True, 1e-7, 0.5),
             self.tr(
-                "Largest step of Adam; it rises at the beginning and falls towards the end. Empty: what suits the method, and a fifth of that "
-                "when going on from weights; see the log."
+                "Largest step of Adam; it rises at the beginning and falls towards the end. Empty: what suits the method, and a fifth of "
+                "that when going on from weights; see the log."
             ),
             advanced=True,
         )

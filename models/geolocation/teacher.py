@@ -17,7 +17,7 @@ from ..chunks import run_chunks
 from ..errors import InputError
 from ..grid import Grid
 from ..progress import Progress, no_progress
-from . import ks2 as ks2_module
+from .ks2 import ks2
 from .sites import local_spacing_m
 from .windows import Window
 
@@ -32,7 +32,7 @@ _NODES, _CUT_OFF = 14, 1e-4
 _CELLS = 1024
 #: Every so many β are tried first; then all between the neighbours of the best so many of them.
 _COARSE_STEP, _BEST_COARSE = 5, 2
-_CHUNK = 4
+_CHUNK = 1
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,15 @@ class Teaching:
         Its KS2 against the truth, on the BS's window, shape (n,).
     curve
         KS2 of every β tried, NaN where it was not, shape (n, n_betas).
+    maps
+        P(ℓ|i) with the best β on the BS's window, blocks shared out to their cells, CSR, shape (n, n_cells), float32: soft labels in
+        the form a student sees them.
     """
 
     beta: np.ndarray
     ks2: np.ndarray
     curve: np.ndarray
+    maps: sparse.csr_matrix
 
 
 def teach(
@@ -99,23 +103,24 @@ def teach(
     tree = cKDTree(sites_m)
     candidates = np.array(betas)
 
-    def work(start: int, stop: int) -> list[np.ndarray]:
-        curves = []
+    def work(start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        found = []
         for row in rows[start:stop]:
             part = slice(maps.indptr[row], maps.indptr[row + 1])
-            curves.append(
-                _curve(
-                    _Lesson.of(sites_m, tree, grid, mask, int(row), spacing[row], maps.indices[part], maps.data[part]),
-                    candidates,
-                    exhaustive,
-                )
-            )
-        return curves
+            lesson = _Lesson.of(sites_m, tree, grid, mask, int(row), spacing[row], maps.indices[part], maps.data[part])
+            curve = _curve(lesson, candidates, exhaustive)
+            cells, values = lesson.window.spread(lesson.map_of(candidates[np.nanargmin(curve)]), grid, mask)
+            kept = values > 0
+            found.append((curve, cells[kept].astype(np.int32), values[kept].astype(np.float32)))
+        return found
 
-    found = run_chunks(work, len(rows), _CHUNK, threads, progress)
-    curve = np.array([one for part in found for one in part]).reshape(len(rows), len(candidates))
+    found = [one for part in run_chunks(work, len(rows), _CHUNK, threads, progress) for one in part]
+    curve = np.array([one[0] for one in found]).reshape(len(rows), len(candidates))
     best = np.nanargmin(curve, axis=1) if len(rows) else np.zeros(0, int)
-    return Teaching(candidates[best], curve[np.arange(len(rows)), best], curve)
+    ends = np.concatenate([[0], np.cumsum([len(one[1]) for one in found])]).astype(np.int64)
+    cells, values = (np.concatenate([one[part] for one in found]) if found else np.zeros(0) for part in (1, 2))
+    labels = sparse.csr_matrix((values, cells, ends), shape=(len(rows), grid.size), dtype=np.float32)
+    return Teaching(candidates[best], curve[np.arange(len(rows)), best], curve, labels)
 
 
 @dataclass(frozen=True)
@@ -130,9 +135,19 @@ class _Lesson:
         Mass, and share of cells that may hold mass, of each block, shape (side, side).
     """
 
+    window: Window
     log_distance: np.ndarray
     truth: np.ndarray
     valid: np.ndarray
+
+    def map_of(self, beta: float) -> np.ndarray:
+        """P(ℓ|i) of each block with one β, shape (side, side), summing to one."""
+        parts = [
+            target_probability(np.float32(beta) * self.log_distance[:, start : start + _CELLS])
+            for start in range(0, self.truth.size, _CELLS)
+        ]
+        map_ = np.concatenate(parts).reshape(self.truth.shape) * self.valid
+        return np.asarray(map_ / max(map_.sum(dtype=np.float64), 1e-30), np.float64)
 
     @classmethod
     def of(
@@ -166,7 +181,7 @@ class _Lesson:
         log_distance = 0.5 * np.log(np.column_stack([own, distance]).T ** 2 + softening)
         log_distance -= np.partition(log_distance, 1, axis=0)[1]
         valid = window.valid_cells(grid, mask) / stride**2
-        return cls(np.ascontiguousarray(log_distance, np.float32), truth / truth.sum(), valid)
+        return cls(window, np.ascontiguousarray(log_distance, np.float32), truth / truth.sum(), valid)
 
 
 def _curve(lesson: _Lesson, betas: np.ndarray, exhaustive: bool) -> np.ndarray:
@@ -175,7 +190,7 @@ def _curve(lesson: _Lesson, betas: np.ndarray, exhaustive: bool) -> np.ndarray:
 
     def attempt(indices: np.ndarray) -> None:
         for index in indices[np.isnan(curve[indices])]:
-            curve[index] = _ks2(lesson, float(betas[index]))
+            curve[index] = ks2(lesson.truth, lesson.map_of(float(betas[index])))
 
     if exhaustive:
         attempt(np.arange(len(betas)))
@@ -185,15 +200,6 @@ def _curve(lesson: _Lesson, betas: np.ndarray, exhaustive: bool) -> np.ndarray:
     for index in coarse[np.argsort(curve[coarse])[:_BEST_COARSE]]:
         attempt(np.arange(max(0, index - _COARSE_STEP + 1), min(len(betas), index + _COARSE_STEP)))
     return curve
-
-
-def _ks2(lesson: _Lesson, beta: float) -> float:
-    parts = [
-        target_probability(np.float32(beta) * lesson.log_distance[:, start : start + _CELLS])
-        for start in range(0, lesson.truth.size, _CELLS)
-    ]
-    map_ = np.concatenate(parts).reshape(lesson.truth.shape) * lesson.valid
-    return ks2_module.ks2(lesson.truth, map_ / max(map_.sum(), 1e-30))
 
 
 def target_probability(log_rate: np.ndarray) -> np.ndarray:
@@ -222,7 +228,8 @@ def target_probability(log_rate: np.ndarray) -> np.ndarray:
     start = np.clip(start, -30, end - 1)
     step = (end - start) / np.float32(_NODES)
     # Beyond `end` the others are all small, so the rest of the integral of a nearest target is e^(−λt) there.
-    total = np.exp(-np.exp(log_rate[0] + end))
+    last = np.exp(log_rate[0] + end)
+    total = np.exp(-last) * (1 + step**2 / 24 * last * (1 - last))  # with the midpoint rule's error at that end
     x = np.exp(log_rate + (start + step / 2))
     growth = np.exp(step)
     for _ in range(_NODES):

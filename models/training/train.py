@@ -10,7 +10,8 @@ import importlib.util
 import math
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -251,14 +252,15 @@ def train(networks: Sequence[TruthNetwork], settings: TrainSettings, progress: P
         begin = _TAUGHT
         for number, network in enumerate(parts.learn):
             part = span(progress, begin * number / len(labels), begin * (number + 1) / len(labels))
-            labels[number] = soft_labels(network, threads=settings.threads, device=settings.device, progress=part)
+            labels[number] = soft_labels(network, threads=settings.threads, progress=part)
     fitting = span(progress, begin, _FITTED)
     epochs, rate, batch = settings.resolved
     if settings.method == "deepmend_beta":
         chosen = BetaSettings(epochs=epochs, learning_rate=rate, batch=batch, seed=settings.seed)
-        weights, found = fit_deepmend_beta(
-            parts.learn, parts.judge, chosen, fitting, start=settings.start, device=settings.device
-        )
+        with _repeatable(settings.device):
+            weights, found = fit_deepmend_beta(
+                parts.learn, parts.judge, chosen, fitting, start=settings.start, device=settings.device
+            )
         details: dict[str, Any] = {"settings": asdict(chosen)}
         history = [
             {"epoch": float(number + 1), "train_loss": loss, **({} if math.isnan(ks2) else {"validation_ks2": ks2})}
@@ -285,6 +287,19 @@ def train(networks: Sequence[TruthNetwork], settings: TrainSettings, progress: P
     return Trained(
         replace(weights, card={**details, **_card(parts, settings, history, kept, ks2)}), history, kept, ks2, parts
     )
+
+
+@contextmanager
+def _repeatable(device: str) -> Iterator[None]:
+    """Have torch add in the same order each time, on a CPU: its threads add gradients of equal indices in any order otherwise."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device == "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _judged(parts: Split, weights: Weights, settings: TrainSettings, progress: Progress) -> dict[str, float]:

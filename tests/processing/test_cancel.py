@@ -14,6 +14,18 @@ from qgis.PyQt.QtCore import QCoreApplication, QEventLoop, QThread
 STATIONS = f"{SAMPLE}|layername=base_stations"
 BOUNDARY = f"{SAMPLE}|layername=boundary"
 END_S = 1.0
+PERCENTS = (1, 30, 52, 82, 90)
+
+
+NAMES = (
+    "geolocatebasestations",
+    "mapmetadata",
+    "comparegeolocations",
+    "simulatenetwork",
+    "deepmendteacher",
+    "traindeepmend",
+    "checkenvironment",
+)
 
 
 class Task:
@@ -105,6 +117,29 @@ def parameters(large_stacks, tmp_path):
             "OUTPUT": str(folder / "comparison.gpkg"),
             "OUTPUT_HTML": str(folder / "report.html"),
         },
+        "simulatenetwork": {
+            "SIDE": 25_000,
+            "CELL_SIZE": 50,
+            "OUTPUT": str(folder / "truth.tif"),
+            "STATIONS": str(folder / "stations.gpkg"),
+        },
+        "deepmendteacher": {
+            "INPUT": STATIONS,
+            "ID_FIELD": "bs_id",
+            "TRUTH": large_stacks[0],
+            "BETA_STEP": 0.5,
+            "OUTPUT": str(folder / "beta.gpkg"),
+            "SOFT_LABELS": str(folder / "soft.tif"),
+        },
+        "traindeepmend": {
+            "INPUT": STATIONS,
+            "ID_FIELD": "bs_id",
+            "TRUTH": [large_stacks[0]],
+            "METHOD": "deepmend",
+            "EPOCHS": 1,
+            "OUTPUT": str(folder / "weights.safetensors"),
+            "LOSS_CURVE": str(folder / "training.html"),
+        },
         "checkenvironment": {"OUTPUT_HTML": str(folder / "environment.html")},
     }
 
@@ -113,9 +148,19 @@ def outputs_of(parameters):
     return sorted(path.name for path in Path(next(iter(parameters.values()))).parent.iterdir())
 
 
-@pytest.mark.parametrize("percent", [1, 30, 52, 82, 90])
-@pytest.mark.parametrize("name", ["geolocatebasestations", "mapmetadata", "comparegeolocations"])
+@pytest.mark.parametrize(
+    ("name", "percent"),
+    [
+        *((name, at) for name in ("geolocatebasestations", "mapmetadata", "comparegeolocations") for at in PERCENTS),
+        *(("simulatenetwork", at) for at in (2, 40, 72)),
+        *(("deepmendteacher", at) for at in (2, 30, 70, 90)),
+        *(("traindeepmend", at) for at in (2, 30, 60, 97)),
+    ],
+)
 def test_cancelled_at(parameters, name, percent):
+    """Teaching, learning and judging are all somewhere in these."""
+    if name == "traindeepmend":
+        pytest.importorskip("torch", reason="torch is not installed; nothing can be trained")
     task = Task(name, parameters[name]).start()
     task.wait(lambda: task.progress >= percent or task.ended is not None)
     if task.ended is not None:
@@ -136,7 +181,7 @@ def test_cancelled_at(parameters, name, percent):
     assert "Cancelled by the user" in task.ran.text
 
 
-@pytest.mark.parametrize("name", ["geolocatebasestations", "mapmetadata", "comparegeolocations", "checkenvironment"])
+@pytest.mark.parametrize("name", NAMES)
 def test_cancelled_before_it_began(parameters, name):
     task = Task(name, parameters[name])
     task.feedback.cancel()
@@ -147,6 +192,8 @@ def test_cancelled_before_it_began(parameters, name):
 
 
 def test_in_the_background_to_the_end_while_the_window_stays_alive(parameters):
+    """Loading torch stops the window for a moment, once; so it is loaded before."""
+    pytest.importorskip("torch", reason="torch is not installed; nothing can be trained")
     pauses = {}
     for name, values in parameters.items():
         task = Task(name, values).start()

@@ -15,7 +15,7 @@ from telcoloc.models.weights_file import Weights, read_weights, write_weights
 STATIONS = f"{SAMPLE}|layername=base_stations"
 BOUNDARY = f"{SAMPLE}|layername=boundary"
 #: Wide enough around the lattice that no BS is near the edge.
-AREA = "-4000,9000,-4000,9000 [EPSG:32628]"
+AREA = "-5000,10000,-5000,10000 [EPSG:32628]"
 
 
 def lattice(name="stations"):
@@ -98,7 +98,7 @@ def test_a_simulated_truth_is_a_geolocation_stack(simulated):
     np.testing.assert_allclose([band.sum(dtype=float) for band in bands.values()], 1, atol=1e-5)
     assert dataset.GetMetadataItem("TELCOLOC_FORM") == "location_given_bs"
     assert dataset.GetMetadataItem("TELCOLOC_METHOD") == "simulated"
-    assert dataset.GetGeoTransform()[:2] == (-4000.0, 100.0)
+    assert dataset.GetGeoTransform()[:2] == (-5000.0, 100.0)
     assert simulated["BS_COUNT"] == 36
 
 
@@ -121,7 +121,7 @@ def test_equal_seeds_make_equal_networks(run, tmp_path):
     for number, seed in enumerate((1, 1, 2)):
         ran = run(
             "simulatenetwork",
-            SIDE=2500,
+            SIDE=3000,
             SEED=seed,
             OUTPUT=str(tmp_path / f"{number}.tif"),
             STATIONS=str(tmp_path / f"{number}.gpkg"),
@@ -138,10 +138,10 @@ def test_equal_seeds_make_equal_networks(run, tmp_path):
     ("crs", "used"), [("EPSG:4326", "EPSG:32631"), ("EPSG:3857", "EPSG:3857"), ("EPSG:32628", "EPSG:32628")]
 )
 def test_a_random_layout_stands_in_true_metres(run, tmp_path, crs, used):
-    ran = run("simulatenetwork", SIDE=2500, CRS=crs, OUTPUT=str(tmp_path / "t.tif"), STATIONS=str(tmp_path / "s.gpkg"))
+    ran = run("simulatenetwork", SIDE=3000, CRS=crs, OUTPUT=str(tmp_path / "t.tif"), STATIONS=str(tmp_path / "s.gpkg"))
     assert ran["CRS_USED"].startswith(used)
     _, dataset = bands_of(ran["OUTPUT"])
-    assert (dataset.RasterXSize, dataset.RasterYSize) == (25, 25)
+    assert (dataset.RasterXSize, dataset.RasterYSize) == (30, 30)
 
 
 def test_a_random_layout_in_an_extent_on_land(run, tmp_path):
@@ -170,7 +170,7 @@ def layer_extent(source):
 def no_simulation(refused, tmp_path):
     def call(sentence, **parameters):
         folder = tmp_path / "outputs"
-        given = {"OUTPUT": str(folder / "t.tif"), "STATIONS": str(folder / "s.gpkg"), "SIDE": 2500}
+        given = {"OUTPUT": str(folder / "t.tif"), "STATIONS": str(folder / "s.gpkg"), "SIDE": 3000}
         refused("simulatenetwork", sentence, **{**given, **parameters})
         assert not folder.exists() or list(folder.iterdir()) == []
 
@@ -362,16 +362,17 @@ def test_truths_that_are_none(no_teaching, no_training, simulated, tmp_path):
     no(sentence, path)
     path = write_bands(tmp_path / "others.tif", dataset, {f"X{name}": band for name, band in bands.items()})
     sentence = (
-        r"No band of TRUTH 'others' is named like a base station of INPUT \(bands such as 'XL00'; ids such as 'L00'\)\. Choose the ID_FIELD "
-        r"it was made with\."
+        r"No band of TRUTH 'others' is named like a base station of INPUT \(bands such as 'XL00'; ids such as 'L00'\)\. Choose the "
+        r"ID_FIELD it was made with\."
     )
     no(sentence, path)
     path = write_bands(tmp_path / "bare.tif", dataset, bands, crs="")
     no("TRUTH 'bare' has no known CRS. Set it with 'Assign projection'.", path)
     path = write_bands(tmp_path / "zero.tif", dataset, {name: 0 * band for name, band in bands.items()})
     no("TRUTH 'zero' holds no mass in any band.", path)
+    whole = Path(simulated["OUTPUT"]).read_bytes()
     cut = tmp_path / "cut.tif"
-    cut.write_bytes(Path(simulated["OUTPUT"]).read_bytes()[:3000])
+    cut.write_bytes(whole[: int(len(whole) * 0.6)])
     no(r"Stack 'cut' (is damaged|cannot be read) \(.*\); make it again\.|TRUTH.*", str(cut))
 
 
@@ -452,7 +453,7 @@ def test_of_several_truths_whole_ones_are_held_out(run, simulated, tmp_path):
         "simulatenetwork",
         INPUT=moved(lattice(), 100_000),
         ID_FIELD="id",
-        EXTENT="96000,109000,-4000,9000 [EPSG:32628]",
+        EXTENT="95000,110000,-5000,10000 [EPSG:32628]",
         SEED=1,
         OUTPUT=str(tmp_path / "second.tif"),
         STATIONS=str(tmp_path / "second.gpkg"),
@@ -563,19 +564,7 @@ def test_from_a_simulated_truth_to_maps_of_ones_own_weights(qgis_process, tmp_pa
     process("deepmendteacher", **bs, INPUT=stations, TRUTH=truth, BETA_STEP=1, OUTPUT=beta)
     weights = str(tmp_path / "mine.safetensors")
     process("traindeepmend", **bs, INPUT=stations, TRUTH=[truth], EPOCHS=2, OUTPUT=weights)
-    maps = [str(tmp_path / name) for name in ("deepmend_beta.tif", "teacher.tif")]
-    process("geolocatebasestations", **bs, INPUT=stations, WEIGHTS=weights, CELL_SIZE=100, OUTPUT=maps[0])
-    process(
-        "geolocatebasestations",
-        **bs,
-        INPUT=beta,
-        METHOD="spdi",
-        BETA_BY="field",
-        BETA_FIELD="beta",
-        CELL_SIZE=100,
-        OUTPUT=maps[1],
-    )
-    compared = process("comparegeolocations", REFERENCE=truth, COMPARED=maps, OUTPUT=str(tmp_path / "c.csv"))
-    medians = json.loads(compared["MEDIANS"])
-    assert set(medians) == {"deepmend_beta", "teacher"}
-    assert max(medians.values()) < 0.45
+    maps = str(tmp_path / "maps.tif")
+    process("geolocatebasestations", **bs, INPUT=beta, WEIGHTS=weights, CELL_SIZE=100, OUTPUT=maps)
+    compared = process("comparegeolocations", REFERENCE=truth, COMPARED=[maps], OUTPUT=str(tmp_path / "c.csv"))
+    assert compared["MEDIAN_KS2"] < 0.45

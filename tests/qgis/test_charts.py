@@ -359,3 +359,27 @@ def test_text_is_readable_on_its_paper():
     assert contrast(*dark_paper.groups()) > 4.5
     assert min(contrast(colour, dark_paper[1]) for _, colour in charts.COLOURS) > 4.5
     assert min(contrast(colour, charts.PAPER) for colour, _ in charts.COLOURS) > 2.0
+
+
+# Lines
+
+
+def test_a_line_passes_through_its_values():
+    values = np.array([0.5, 0.3, 0.25, 0.4])
+    root = ET.fromstring(charts.line_chart(values, "KS2", "Epoch", 2))  # noqa: S314
+    (curve,) = curves(root)
+    x, y = numbers(curve.get("d")).reshape(-1, 2).T
+    np.testing.assert_allclose(x, scale_of(root)(np.arange(1, 5)), atol=0.02)
+    drop = np.poly1d(np.polyfit(values, y, 1))
+    np.testing.assert_allclose(drop(values), y, atol=0.02)
+    assert drop(0.5) < drop(0.25)
+    (dot,) = [each for each in root.iter(f"{SVG}circle") if has_class(each, "median")]
+    assert (float(dot.get("cx")), float(dot.get("cy"))) == (x[2], y[2])
+
+
+@pytest.mark.parametrize("values", [[0.4], [0.0, 0.0], [np.nan, np.nan], [0.3, np.nan, 0.2, 0.1]])
+def test_lines_of_few_equal_or_missing_values(values):
+    root = ET.fromstring(charts.line_chart(np.array(values), "Loss", "Epoch"))  # noqa: S314
+    drawn = "".join(curve.get("d") for curve in curves(root))
+    assert "nan" not in drawn
+    assert drawn.count("M") + drawn.count("L") == np.isfinite(values).sum()
