@@ -6,8 +6,8 @@ III-C). The shares of a cell come from different worlds and do not sum to one ov
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from ..progress import Progress, no_progress, span
 from . import tiles
 from .job import GeolocationJob
+from .reach import STEPS
 from .result import BYTES_PER_MAP_VALUE, CellShares, rows_of_shares
 
 #: β are told apart to this many decimals.
@@ -48,45 +49,54 @@ def per_target_maps(
         When the maps would not fit the budget; said before the work starts.
     """
     n_bs = len(job.sites_m)
-    worlds = list(_worlds(job))
-    job.check_memory(_estimated_values(job, tree), "kept probabilities", BYTES_PER_MAP_VALUE)
+    worlds, n_values = _worlds(job, tree)
+    job.check_memory(n_values, "kept probabilities", BYTES_PER_MAP_VALUE)
     parts: list[sparse.csr_matrix] = []
     looked_at = []
-    for number, (world, targets) in enumerate(worlds):
+    for number, world in enumerate(worlds):
         part = span(progress, number / len(worlds), (number + 1) / len(worlds))
-        groups = tiles.grouped_tiles(world, tree, span(part, 0, 0.3))
-        looked_at.append(tiles.looked_at(world, groups))
-        parts.append(rows_of_shares(_shares(world, targets, groups, span(part, 0.3, 1)), n_bs, job.grid.size))
+        groups = tiles.grouped_tiles(world.job, tree, span(part, 0, 0.3), world.steps)
+        looked_at.append(tiles.looked_at(world.job, groups))
+        shares = _shares(world, groups, span(part, 0.3, 1))
+        parts.append(rows_of_shares(shares, n_bs, job.grid.size))
     smallest, median, largest = zip(*looked_at)
     return _merged(parts), (min(smallest), int(np.median(median)), max(largest))
 
 
-def _worlds(job: GeolocationJob) -> Iterator[tuple[GeolocationJob, np.ndarray]]:
-    """Each distinct β as a job of its own, and the BSs that have it, shape (n_bs,), bool."""
-    beta = np.maximum(np.round(np.asarray(job.beta, float), _DECIMALS), 10.0**-_DECIMALS)
-    for value in np.unique(beta):
-        yield replace(job, beta=float(value), surroundings=None, surroundings_mask=None), beta == value
+@dataclass(frozen=True)
+class _World:
+    """One β as a job of its own, the BSs that have it, shape (n_bs,), bool, and how many BSs a tile may look at."""
+
+    job: GeolocationJob
+    targets: np.ndarray
+    steps: Sequence[int] = STEPS
 
 
-def _shares(
-    world: GeolocationJob, targets: np.ndarray, groups: list[tiles.TileGroup], progress: Progress
-) -> list[CellShares]:
-    some = [group for group in (group.only(targets) for group in groups) if len(group.neighbours)]
-    return tiles.run_groups(world, some, progress) if some else []
-
-
-def _estimated_values(job: GeolocationJob, tree: cKDTree) -> int:
-    """Number of values the maps will hold, from a few random cells."""
+def _worlds(job: GeolocationJob, tree: cKDTree) -> tuple[list[_World], int]:
+    """A world per distinct β, and the number of values they will give, from a few random cells."""
     cells = np.arange(job.grid.size) if job.mask is None else np.flatnonzero(job.mask)
     sample = np.random.default_rng(0).choice(cells, min(_SAMPLED_CELLS, len(cells)), replace=False)
     mask = np.zeros(job.grid.size, bool)
     mask[sample] = True
-    few = replace(job, mask=mask.reshape(job.grid.shape), device="cpu")
-    total = 0
-    for world, targets in _worlds(few):
-        groups = tiles.grouped_tiles(world, tree, no_progress)
-        total += sum(len(share.bs) for share in _shares(world, targets, groups, no_progress))
-    return int(total * len(cells) / len(sample))
+    beta = np.maximum(np.round(np.asarray(job.beta, float), _DECIMALS), 10.0**-_DECIMALS)
+    worlds = []
+    n_values = 0
+    for value in np.unique(beta):
+        world = _World(replace(job, beta=float(value), surroundings=None, surroundings_mask=None), beta == value)
+        few = replace(world.job, mask=mask.reshape(job.grid.shape), device="cpu")
+        groups = tiles.grouped_tiles(few, tree, no_progress)
+        n_values += sum(len(share.bs) for share in _shares(replace(world, job=few), groups, no_progress))
+        # Of a small β, nearly all tiles need many BSs; finding out how many costs more than looking at a few too many.
+        needed = np.repeat([group.neighbours.shape[1] for group in groups], [group.n_cells for group in groups])
+        least = np.quantile(needed, 0.1)
+        steps = [step for step in STEPS if step >= least]
+        worlds.append(replace(world, steps=steps[:: 4 if least >= tiles.CROWD else 1]))
+    return worlds, int(n_values * len(cells) / len(sample))
+
+
+def _shares(world: _World, groups: list[tiles.TileGroup], progress: Progress) -> list[CellShares]:
+    some = [group for group in (group.only(world.targets) for group in groups) if len(group.neighbours)]
+    return tiles.run_groups(world.job, some, progress) if some else []
 
 
 def _merged(parts: list[sparse.csr_matrix]) -> sparse.csr_matrix:

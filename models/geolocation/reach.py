@@ -21,7 +21,7 @@ MAX_BETA = 20.0
 #: Largest probability, summed over all dropped BSs, that a cell may lose by looking at its nearest BSs only.
 NEGLIGIBLE = {"float32": 2e-7, "float64": 2e-10}
 #: Numbers of BSs a tile may look at, below all of them.
-_STEPS = tuple(step for power in range(3, 14) for step in (1 << power, 3 << (power - 1)))
+STEPS = tuple(step for power in range(3, 14) for step in (1 << power, 3 << (power - 1)))
 #: The BSs around a tile are looked up for so many steps at a time.
 _STEPS_PER_LOOK = 3
 #: Points of a tile may be this close to a BS [m] as far as the bound is concerned; one that may come closer is never dropped.
@@ -381,7 +381,9 @@ class TileNeighbours:
     neighbours: np.ndarray
 
 
-def group_tiles(reach: Reach, centres_m: np.ndarray, radius_m: float, negligible: float) -> list[TileNeighbours]:
+def group_tiles(
+    reach: Reach, centres_m: np.ndarray, radius_m: float, negligible: float, steps: Sequence[int] = STEPS
+) -> list[TileNeighbours]:
     """Find the BSs that matter in each tile: as many as it takes to make the rest negligible.
 
     Parameters
@@ -392,10 +394,12 @@ def group_tiles(reach: Reach, centres_m: np.ndarray, radius_m: float, negligible
         Half the diagonal of a tile [m].
     negligible
         Largest probability that all dropped BSs together may have at any point of a tile.
+    steps
+        Numbers of BSs to try, rising; after those, all.
     """
     pending: np.ndarray = np.arange(len(centres_m))
     groups: list[TileNeighbours] = []
-    steps = [step for step in _STEPS if step < reach.n_bs]
+    steps = [step for step in steps if step < reach.n_bs]
     for first in range(0, len(steps), _STEPS_PER_LOOK):
         if not pending.size:
             return groups

@@ -26,6 +26,8 @@ _NODES = {"float32": 24, "float64": 48}
 _CUT_OFF = {"float32": 1e-8, "float64": 1e-12}
 #: log λ relative to the second smallest is clipped here: beyond, a BS holds all or nothing of a cell in any precision.
 _LOG_RATE_MIN, _LOG_RATE_MAX = -60.0, 60.0
+#: Largest difference of log λ in a group of BSs that are taken together.
+GROUP_WIDTH = 0.15
 #: Stands for an infinite log rate that others are compared with, so that none becomes inf − inf.
 _FINITE = 1e30
 #: λt beyond which e^(−λt) counts as nothing.
@@ -85,6 +87,62 @@ def association_of_rates(log_rate: Any) -> Any:  # noqa: ANN401 - numpy array or
     return _shares_torch(log_rate - two_smallest[1].clamp(-_FINITE, _FINITE), order[:1])
 
 
+def target_probabilities(
+    squared_distances: np.ndarray, beta: float, groups: np.ndarray, targets: np.ndarray
+) -> np.ndarray:
+    """Return P(i|ℓ) of some BSs, at a cost that hardly depends on how many others there are.
+
+    Far away BSs of about the same rate are replaced by two rates that agree with theirs in number, mean, variance and skewness of log λ:
+    ∏ (1 − e^(−λ_j t)) is a smooth function of log λ_j, so where those of a group differ by `GROUP_WIDTH` at most, this costs 1e-5.
+
+    Parameters
+    ----------
+    squared_distances
+        ‖ℓ − j‖², shape (n_bs, n_cells), float32 or float64; finite.
+    beta
+        Attenuation β > 0.
+    groups
+        First rows of the groups, rising, shape (n_groups,); those before the first of them count one by one.
+    targets
+        Rows asked for in each cell, shape (n_targets, n_cells), among those that count one by one or not; −1 for none.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_targets, n_cells).
+    """
+    n_bs, n_cells = squared_distances.shape
+    dtype = squared_distances.dtype
+    n_single = int(groups[0])
+    # A group starts behind the nearest, so the two smallest are among those that count one by one.
+    nearest, second = _two_smallest(squared_distances[:n_single])
+    with np.errstate(divide="ignore"):
+        log_rate = np.log(squared_distances / second)
+    log_rate *= dtype.type(beta / 2)
+    asked = np.take_along_axis(log_rate, np.maximum(targets, 0), axis=0)
+    far = log_rate[n_single:]
+    sizes = np.diff(np.append(groups, n_bs))
+    size = sizes[:, None].astype(dtype)
+    mean = np.add.reduceat(far, groups - n_single, axis=0) / size
+    away = far - np.repeat(mean, sizes, axis=0)
+    power = away * away
+    deviation = np.sqrt(np.add.reduceat(power, groups - n_single, axis=0) / size) + dtype.type(1e-6)
+    power *= away
+    skewness = np.add.reduceat(power, groups - n_single, axis=0) / (size * deviation**3)
+    half = np.sqrt(1 + skewness**2 / 4)
+    up, down = skewness / 2 + half, skewness / 2 - half
+    rates = np.concatenate([log_rate[:n_single], mean + up * deviation, mean + down * deviation, asked])
+    many = np.concatenate(
+        [np.ones((n_single, n_cells), dtype), size * -down / (2 * half), size * up / (2 * half), np.zeros_like(asked)]
+    )
+    found = _shares_numpy(rates, nearest, many)
+    result = found[len(found) - len(targets) :]
+    # The nearest one takes what the others leave, and only in its own row.
+    single = np.where((targets >= 0) & (targets < n_single), targets, 0)
+    result = np.where(targets < n_single, np.take_along_axis(found, single, axis=0), result)
+    return np.where(targets >= 0, result, 0)
+
+
 def _two_smallest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row of the smallest value of each column and the second smallest value, shape (n_columns,) each."""
     columns = np.arange(values.shape[1])
@@ -94,30 +152,38 @@ def _two_smallest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return smallest, others.min(axis=0)
 
 
-def _nodes(dtype: str, n_bs: int) -> int:
+def _nodes(dtype: str, n_bs: float) -> int:
     """Number of nodes: ∏ (1 − e^(−λt)) of n alike BSs rises within 1 / log n of s, so hundreds of them need a finer grid."""
     return math.ceil(_NODES[dtype] * max(1.0, math.log(n_bs) / math.log(64)))
 
 
-def _shares_numpy(log_rate: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-    """Integrate. `log_rate` is relative to the second smallest of its column and overwritten; `nearest` is the smallest's row."""
-    n_bs, n_cells = log_rate.shape
+def _shares_numpy(log_rate: np.ndarray, nearest: np.ndarray, many: np.ndarray | None = None) -> np.ndarray:
+    """Integrate. `log_rate` is relative to the second smallest of its column and overwritten; `nearest` is the smallest's row.
+
+    With `many`, shape (n_bs, n_cells), a row stands for so many BSs of one rate (for none: it is asked for, but in no one's way); the
+    result is that of each.
+    """
+    n_rows, n_cells = log_rate.shape
     dtype = log_rate.dtype
-    nodes, cut_off = _nodes(dtype.name, n_bs), _CUT_OFF[dtype.name]
     columns = np.arange(n_cells)
+    n_bs = n_rows if many is None else float(many.sum(axis=0).max())
+    nodes, cut_off = _nodes(dtype.name, n_bs), _CUT_OFF[dtype.name]
     np.clip(log_rate, _LOG_RATE_MIN, _LOG_RATE_MAX, out=log_rate)
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return values.sum(axis=0) if many is None else np.einsum("ij,ij->j", many, values)
 
     # Both log ∏ min(1, λt) and log ∏ (1 − e^(−λt)) are concave in s = log t, so Newton's steps from the left never pass the
     # root: each is a safe lower limit of the nodes. The second one is tighter where many BSs are alike.
     log_cut_off = math.log(cut_off)
     end = math.log(math.log(n_bs / cut_off))
-    start = (log_cut_off - log_rate.sum(axis=0)) / n_bs
+    start = (log_cut_off - total(log_rate)) / dtype.type(n_bs)
     buffer = np.empty_like(log_rate)
     for _ in range(3):
         np.add(log_rate, start, out=buffer)
-        active = np.count_nonzero(buffer < 0, axis=0)
+        active = np.count_nonzero(buffer < 0, axis=0) if many is None else total((buffer < 0).astype(dtype))
         np.minimum(buffer, 0, out=buffer)
-        start -= (buffer.sum(axis=0) - log_cut_off) / np.maximum(active, 1)
+        start -= (total(buffer) - log_cut_off) / np.maximum(active, 1)
     x = np.exp(log_rate, out=log_rate)
     complement = np.empty_like(x)
     for _ in range(2):
@@ -126,10 +192,10 @@ def _shares_numpy(log_rate: np.ndarray, nearest: np.ndarray) -> np.ndarray:
         np.clip(buffer, 1e-30, _FAR, out=buffer)
         np.expm1(buffer, out=complement)
         np.divide(buffer, complement, out=complement)
-        slope = complement.sum(axis=0)
+        slope = total(complement)
         np.negative(buffer, out=buffer)
         np.log(np.negative(np.expm1(buffer, out=buffer), out=buffer), out=buffer)
-        start += np.clip((log_cut_off - buffer.sum(axis=0)) / slope, 0, 20)
+        start += np.clip((log_cut_off - total(buffer)) / slope, 0, 20)
     np.minimum(start, end, out=start)
     step = (end - start) / nodes
 
@@ -145,7 +211,10 @@ def _shares_numpy(log_rate: np.ndarray, nearest: np.ndarray) -> np.ndarray:
         np.exp(x, out=buffer)
         np.subtract(1, buffer, out=complement)
         np.maximum(complement, tiny, out=complement)
-        all_of_them = np.multiply.reduce(complement, axis=0)
+        if many is None:
+            all_of_them = np.multiply.reduce(complement, axis=0)
+        else:
+            all_of_them = np.exp(np.maximum(total(np.log(complement)), -_FAR))
         all_of_them *= step
         buffer /= complement
         buffer *= x
@@ -153,7 +222,7 @@ def _shares_numpy(log_rate: np.ndarray, nearest: np.ndarray) -> np.ndarray:
         probability -= buffer
         x *= growth
     probability[nearest, columns] = 0
-    rest = probability.sum(axis=0, dtype=np.float64)
+    rest = probability.sum(axis=0, dtype=np.float64) if many is None else total(probability)
     probability[nearest, columns] = np.maximum(1 - rest, 0)
     return probability
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
@@ -27,6 +28,9 @@ _LARGEST_TILE = 32
 _FINDER_VALUES = 1 << 18
 #: A tile is small enough when its radius is at most this share of the distance to its third nearest BS.
 _TILE_RADIUS_SHARE = 0.15
+#: From so many BSs on, those behind the nearest few are taken together where only some BSs' values are asked for.
+CROWD = 64
+_SINGLE = 16
 #: Probabilities below this are what the clipping of λ leaves of zero.
 _NOTHING = 1e-20
 
@@ -58,8 +62,13 @@ def looked_at(job: GeolocationJob, groups: list[TileGroup]) -> tuple[int, int, i
     return int(numbers.min()), int(np.median(numbers)), int(numbers.max())
 
 
-def grouped_tiles(job: GeolocationJob, tree: cKDTree, progress: Progress) -> list[TileGroup]:
-    """Cut the grid into tiles, small ones near BSs and large ones far away, and find the BSs that matter in each."""
+def grouped_tiles(
+    job: GeolocationJob, tree: cKDTree, progress: Progress, steps: Sequence[int] = reach.STEPS
+) -> list[TileGroup]:
+    """Cut the grid into tiles, small ones near BSs and large ones far away, and find the BSs that matter in each.
+
+    `steps` are the numbers of BSs to try, see `reach.group_tiles`.
+    """
     height, width = job.grid.shape
     padded_shape = tuple(math.ceil(n / _LARGEST_TILE) * _LARGEST_TILE for n in (height, width))
     mask = np.zeros(padded_shape, bool)
@@ -82,7 +91,7 @@ def grouped_tiles(job: GeolocationJob, tree: cKDTree, progress: Progress) -> lis
         alike = (third > radius_m / _TILE_RADIUS_SHARE) | (side == 1)
 
         accepted = np.flatnonzero(alike)
-        work = _finder(reaching, accepted, centres, radius_m, negligible)
+        work = _finder(reaching, accepted, centres, radius_m, negligible, steps)
         chunks = run_chunks(
             work, len(accepted), chunk, job.threads, span(progress, level / n_levels, (level + 1) / n_levels)
         )
@@ -108,13 +117,18 @@ def _reach(job: GeolocationJob, tree: cKDTree) -> reach.Reach:
 
 
 def _finder(
-    reaching: reach.Reach, tiles: np.ndarray, centres_m: np.ndarray, radius_m: float, negligible: float
+    reaching: reach.Reach,
+    tiles: np.ndarray,
+    centres_m: np.ndarray,
+    radius_m: float,
+    negligible: float,
+    steps: Sequence[int],
 ) -> Callable[[int, int], list[reach.TileNeighbours]]:
     """Return the function that finds the BSs that matter in `tiles[start:stop]`."""
 
     def work(start: int, stop: int) -> list[reach.TileNeighbours]:
         some = tiles[start:stop]
-        groups = reach.group_tiles(reaching, centres_m[some], radius_m, negligible)
+        groups = reach.group_tiles(reaching, centres_m[some], radius_m, negligible, steps)
         return [reach.TileNeighbours(some[group.tiles], group.neighbours) for group in groups]
 
     return work
@@ -163,15 +177,25 @@ class TileGroup:
         """Return the function that computes tiles [start, stop)."""
         offset = (np.arange(self.side) - (self.side - 1) / 2) * self.grid.cell_size_m
         centres = _tile_centres(self.grid, self.first_row, self.first_column, self.side)
+        crowded = self.targets if self._crowded(job) else None
 
         def work(start: int, stop: int) -> CellShares:
             bs = self.neighbours[start:stop]
             relative = job.sites_m[bs] - centres[start:stop, None, :]
+            if crowded is not None:
+                order = np.argsort((relative**2).sum(axis=2), axis=1)
+                bs, relative = (
+                    np.take_along_axis(bs, order, axis=1),
+                    np.take_along_axis(relative, order[:, :, None], axis=1),
+                )
             dx2 = ((relative[:, :, 0].T[:, :, None] - offset) ** 2).astype(job.dtype)
             dy2 = ((relative[:, :, 1].T[:, :, None] + offset) ** 2).astype(job.dtype)
             squared = (dy2[:, :, :, None] + dx2[:, :, None, :]).reshape(bs.shape[1], -1)
             if job.neighbours is not None:
                 reach.keep_nearest(squared, job.neighbours)
+            if crowded is not None:
+                asked, probability = _of_targets(crowded, bs, relative, squared, float(job.beta))
+                return self._pack(job, start, stop, probability, asked)
             if not job.components:
                 return self._pack(job, start, stop, _on_device(_uniform, squared, job))
             distance_m = np.maximum(
@@ -185,17 +209,27 @@ class TileGroup:
 
         return work
 
-    def _pack(self, job: GeolocationJob, start: int, stop: int, probability: np.ndarray) -> CellShares:
-        """Drop small values and masked cells, scale cells back to one, and lay the rest out cell by cell."""
+    def _crowded(self, job: GeolocationJob) -> bool:
+        """Whether the few targets are worth a kernel of their own, good to 1e-5."""
+        plain = job.device != "cpu" or job.dtype != "float32" or job.neighbours is not None
+        return not plain and self.neighbours.shape[1] >= CROWD
+
+    def _pack(
+        self, job: GeolocationJob, start: int, stop: int, probability: np.ndarray, bs: np.ndarray | None = None
+    ) -> CellShares:
+        """Drop small values and masked cells, scale cells back to one, and lay the rest out cell by cell.
+
+        `bs` are the BSs of the tiles' rows, −1 for none, shape (n_tiles, n_rows); None for all neighbours.
+        """
         steps = np.arange(self.side)
         rows = (self.first_row[start:stop, None, None] + steps[:, None]).repeat(self.side, axis=2)
         columns = (self.first_column[start:stop, None, None] + steps).repeat(self.side, axis=1)
         inside = self.mask[rows, columns].ravel()
         keep = probability >= max(job.min_probability, _NOTHING)
         keep &= inside
-        bs = self.neighbours[start:stop]
+        bs = self.neighbours[start:stop] if bs is None else bs
         if self.targets is not None:
-            keep &= np.repeat(self.targets[bs].T, self.side**2, axis=1)
+            keep &= np.repeat((self.targets[bs] & (bs >= 0)).T, self.side**2, axis=1)
         probability *= keep
         kept = probability.sum(axis=0)
         if self.targets is None:
@@ -207,6 +241,44 @@ class TileGroup:
         owners = by_cell.reshape(keep_by_cell.shape)[keep_by_cell]
         cells = (rows.astype(np.int64) * self.grid.width + columns).ravel()[inside]
         return CellShares(cells, counts, owners, values, float(np.sum(1 - kept[inside], dtype=np.float64)))
+
+
+def _of_targets(
+    targets: np.ndarray, bs: np.ndarray, relative_m: np.ndarray, squared: np.ndarray, beta: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of the targets among `bs`.
+
+    Parameters
+    ----------
+    targets
+        Shape (n_all_bs,), bool.
+    bs, relative_m
+        BSs of each tile, rising in distance, and their positions [m] from its centre, shapes (n_tiles, n_bs) and (n_tiles, n_bs, 2).
+    squared
+        ‖ℓ − j‖² [m²], shape (n_bs, n_tiles * n_cells).
+
+    Returns
+    -------
+    tuple[numpy.ndarray, numpy.ndarray]
+        The targets of each tile, filled up with −1, shape (n_tiles, n_targets), and their probabilities, shape (n_targets, n_tiles *
+        n_cells).
+    """
+    n_bs = bs.shape[1]
+    log_rate = beta / 2 * np.log((relative_m[:, _SINGLE:] ** 2).sum(axis=2))
+    groups = []
+    first = 0
+    while first < n_bs - _SINGLE:
+        groups.append(first + _SINGLE)
+        width = (log_rate[:, first:] - log_rate[:, first, None]).max(axis=0)
+        first += int(np.searchsorted(width, spdi.GROUP_WIDTH, side="right"))
+    # The targets' rows come first, in their order, whatever number a tile has.
+    wanted = targets[bs]
+    n_targets = int(wanted.sum(axis=1).max())
+    rows = np.argsort(~wanted, axis=1, kind="stable")[:, :n_targets]
+    there = np.take_along_axis(wanted, rows, axis=1)
+    asked = np.repeat(np.where(there, rows, -1).T, squared.shape[1] // len(bs), axis=1)
+    probability = spdi.target_probabilities(squared, beta, np.array(groups), asked)
+    return np.where(there, np.take_along_axis(bs, rows, axis=1), -1), probability
 
 
 def _uniform(squared: Any, job: GeolocationJob) -> Any:  # noqa: ANN401 - numpy array or torch tensor

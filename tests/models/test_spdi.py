@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from telcoloc.models.geolocation import spdi
-from telcoloc.models.geolocation.spdi import association_probabilities
+from telcoloc.models.geolocation.spdi import GROUP_WIDTH, association_probabilities, target_probabilities
 from telcoloc.models.geolocation.spdi_reference import adaptive_integration, inclusion_exclusion
 
 BETAS = (0.1, 0.5, 1.0, 2.0, 4.0, 6.0)
@@ -216,6 +216,28 @@ def test_cuda_equals_the_cpu(kind, dtype):
         assert found.is_cuda
         expected = association_probabilities(squared, 4.0)
         np.testing.assert_allclose(found.cpu().numpy(), expected.numpy(), rtol=0, atol=PROMISE[dtype])
+
+
+@pytest.mark.parametrize("n_bs", [20, 100, 700])
+@pytest.mark.parametrize("beta", [0.1, 0.4, 1.0, 2.0, 4.0])
+def test_a_crowd_taken_together_changes_no_target(exact, n_bs, beta):
+    rng = np.random.default_rng(n_bs)
+    xy = rng.normal(size=(n_bs, 2)) * np.exp(rng.normal(size=(n_bs, 1))) * 5000
+    for centre in (xy[3] + 200, np.array([15_000.0, -9000.0])):
+        away = np.linalg.norm(xy - centre, axis=1)
+        order = np.argsort(away)
+        points = centre + rng.uniform(-0.05, 0.05, (60, 2)) * away[order[2]]
+        distances = np.linalg.norm(points[None] - xy[order][:, None], axis=2)
+        groups = [12]
+        log_rate = beta * np.log(away[order])
+        for row in range(12, n_bs):
+            if log_rate[row] > log_rate[groups[-1]] + GROUP_WIDTH:
+                groups.append(row)
+        targets = np.vstack([rng.integers(0, n_bs, (5, 60)), np.zeros((1, 60), int), np.full((1, 60), -1)])
+        found = target_probabilities((distances**2).astype(np.float32), beta, np.array(groups), targets)
+        expected = np.take_along_axis(exact(distances, beta), targets, axis=0)
+        np.testing.assert_allclose(found[:-1], expected[:-1], rtol=0, atol=1e-5)
+        assert (found[-1] == 0).all()
 
 
 def test_the_number_of_nodes_does_not_change_below_64_base_stations():
