@@ -34,7 +34,7 @@ NAMES = {
     "deepmend_beta": "DeepMEND-β",
     "teacher": "teacher (knows the truth)",
 }
-EPOCHS = {"direct": 8, "deepmend": 8, "deepmend_beta": 5, "voronoiboost": None}
+EPOCHS = {"direct": 6, "deepmend": 6, "deepmend_beta": 5, "voronoiboost": None}
 
 
 @dataclass

@@ -8,6 +8,7 @@ safetensors package that both read each other's files.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -122,12 +123,13 @@ def read_weights(path: str | os.PathLike[str], kinds: str | tuple[str, ...] = ()
         raise InputError(f"The weights file {path} is truncated within its header; copy or download it again.")
     try:
         header = json.loads(content[8 : 8 + size])
-        metadata = header.pop("__metadata__", {})
+        metadata = dict(header.pop("__metadata__", {}))
         layout: dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]] = {}
         for name, entry in header.items():
             begin, end = (int(value) for value in entry["data_offsets"])
-            layout[name] = (np.dtype(_DTYPES[entry["dtype"]]), tuple(map(int, entry["shape"])), begin, end)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            shape = tuple(map(int, entry["shape"]))
+            layout[name] = (np.dtype(_DTYPES[entry["dtype"]]), shape, begin, end)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{path} is no weights file that can be read here: its header is damaged ({error!r})."
         ) from error
@@ -150,7 +152,7 @@ def read_weights(path: str | os.PathLike[str], kinds: str | tuple[str, ...] = ()
                 f"The weights file {path} is truncated: {len(body):,} bytes of arrays, but '{name}' ends at {end:,}. "
                 "Copy or download it again."
             )
-        if begin < 0 or end - begin != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+        if min((*shape, begin)) < 0 or end - begin != dtype.itemsize * math.prod(shape):
             raise InputError(f"The weights file {path} is damaged: array '{name}' does not fit its place.")
         tensors[name] = np.frombuffer(body[begin:end], dtype).reshape(shape).copy()
         if tensors[name].dtype.kind == "f" and not np.isfinite(tensors[name]).all():
@@ -158,9 +160,9 @@ def read_weights(path: str | os.PathLike[str], kinds: str | tuple[str, ...] = ()
                 f"The weights file {path} cannot be used: array '{name}' holds values that are not finite."
             )
     try:
-        card = json.loads(metadata.get(_CARD, "{}"))
-    except ValueError as error:
-        raise InputError(f"The weights file {path} is damaged: its card is no JSON ({error}).") from error
+        card = dict(json.loads(metadata.get(_CARD, "{}")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"The weights file {path} is damaged: its card is no JSON object ({error}).") from error
     return Weights(kind, tensors, card)
 
 

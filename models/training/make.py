@@ -89,7 +89,7 @@ def fit(
     if method == "direct":
         labels = [network.maps for network in networks]
     elif labels is None:
-        labels = [soft_labels(network, threads=threads, device=device, progress=progress) for network in networks]
+        labels = [soft_labels(network, threads=threads, progress=progress) for network in networks]
     return fit_student(networks, labels, validation, settings, progress)[0]
 
 

@@ -219,7 +219,21 @@ def test_an_array_that_does_not_fit_its_place(path, place):
 
 def test_a_card_that_is_no_json(path):
     sentence = refusal(file_of(path, {"__metadata__": {**OURS, "telcoloc_card": "{seed"}}))
-    assert sentence.startswith("The weights file FILE is damaged: its card is no JSON (")
+    assert sentence.startswith("The weights file FILE is damaged: its card is no JSON object (")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"__metadata__": ["a list"]},
+        {"__metadata__": OURS, "a": entry(shape=(2**80,))},
+        {"__metadata__": OURS, "a": entry(shape=(-2, -1))},
+        {"__metadata__": OURS, "a": {"dtype": "F32", "shape": [float("inf")], "data_offsets": [0, 8]}},
+        {"__metadata__": {**OURS, "telcoloc_card": "3"}},
+    ],
+)
+def test_a_hostile_header_is_refused_with_a_sentence(path, header):
+    assert "FILE" in refusal(file_of(path, header, bytes(8)))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
