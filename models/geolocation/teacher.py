@@ -237,4 +237,4 @@ def target_probability(log_rate: np.ndarray) -> np.ndarray:
         decay = np.exp(-x)
         total += step * x[0] * decay[0] * (1 - decay[1:]).prod(axis=0)
         x *= growth
-    return total
+    return np.maximum(total, 0)  # the correction takes a little too much where nothing is left

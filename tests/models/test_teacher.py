@@ -79,3 +79,10 @@ def test_cancel(sites):
 
     with pytest.raises(Cancelled):
         teach(sites, GRID, truth(sites, 2.0), np.arange(50), progress=stop)
+
+
+def test_no_probability_is_negative_however_far_the_base_station():
+    log_rate = np.stack([np.linspace(-10, 30, 4001), np.zeros(4001), np.full(4001, 0.3)]).astype(np.float32)
+    found = target_probability(log_rate)
+    assert (found >= 0).all()
+    assert found[-1] < 1e-6

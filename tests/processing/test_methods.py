@@ -81,7 +81,7 @@ def test_the_default_method_needs_no_torch(provider):
 @pytest.mark.qgis_process
 def test_without_torch_the_students_say_so_before_any_work(qgis_process, tmp_path):
     """The Python of qgis_process has none here; the layer does not even have points."""
-    if qgis_process("run", "telcoloc:checkenvironment").stdout.find("torch: not installed") < 0:
+    if "torch is not installed" not in qgis_process("run", "telcoloc:checkenvironment").stdout:
         pytest.skip("this QGIS has torch")
     zones = f"{SAMPLE}|layername=zones"
     done, _ = qgis_process.run(
