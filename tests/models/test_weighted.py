@@ -290,3 +290,9 @@ def test_weights_that_make_no_sense_are_refused_in_one_sentence(settings, senten
 def test_a_beta_per_base_station_needs_as_many():
     with pytest.raises(InputError, match=r"^BETA has the shape \(3,\), but there are 25 base stations\.$"):
         job_of(components=(), beta=np.array([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize("settings", [{"components": (weights(1, 1),)}, {"beta": np.array([3.0])}])
+def test_one_base_station_alone_serves_the_world(settings):
+    result = geolocate(job_of(1, 9, **{"components": (), **settings}))
+    assert (dense(result) == 1).all()
