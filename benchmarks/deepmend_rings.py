@@ -11,7 +11,7 @@ if True:  # `kit` puts the package in place
     from telcoloc.models.geolocation.sites import default_margin_m, local_spacing_m, urbanisation
 
 TITLE = "DeepMEND: ring calibration on real networks"
-BETAS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+BETAS = (1.5, 2.0, 2.5, 3.0, 4.0)
 LEGACY_BETA = np.array([5.0, 4.0, 3.0])
 METHODS = ("voronoiboost", "direct", "deepmend", "deepmend_beta")
 AIM = 0.12

@@ -23,7 +23,7 @@ FOLDS = 5
 
 def run(quick: bool) -> kit.Report:
     """Train on four fifths of the networks, judge on the last, five times."""
-    return cross_validation("default", TITLE, n_networks=5, per_network=12 if quick else 120)
+    return cross_validation("default", TITLE, n_networks=5, per_network=12 if quick else 80)
 
 
 def cross_validation(calibration: str, title: str, n_networks: int, per_network: int) -> kit.Report:

@@ -10,4 +10,4 @@ TITLE = "DeepMEND: Table I on networks tuned to the paper's errors"
 
 def run(quick: bool) -> kit.Report:
     """Cross-validate on the second calibration."""
-    return deepmend_table1.cross_validation("paper_errors", TITLE, 5, 12 if quick else 60)
+    return deepmend_table1.cross_validation("paper_errors", TITLE, 5, 12 if quick else 50)

@@ -45,7 +45,7 @@ def layout(network: french.FrenchNetwork, seed: int, per_network: int) -> TruthN
 
 def run(quick: bool) -> kit.Report:
     """Train without each city and without each urbanisation, and judge on what was left out."""
-    per_network = 10 if quick else 50
+    per_network = 10 if quick else 24
     cities = [
         layout(network, 2000 + number, per_network)
         for number, network in enumerate(french.one_per_city()[: 2 if quick else None])

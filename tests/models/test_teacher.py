@@ -69,7 +69,7 @@ def test_what_it_cannot_teach_is_said(sites):
         teach(sites[:1], GRID, maps[:1], np.array([0]))
     maps = maps.tolil()
     maps[5] = 0
-    with pytest.raises(InputError, match="Base station 5 .* no true map"):
+    with pytest.raises(InputError, match=r"Base station 5 .* no true map"):
         teach(sites, GRID, maps.tocsr(), np.array([4, 5]))
 
 
