@@ -60,11 +60,9 @@ def run(quick: bool) -> kit.Report:
             row["paper"] = " / ".join(f"{value:.2f}" for value in quartiles)
             row[calibration] = " / ".join(f"{value:.2f}" for value in np.nanquantile(values, (0.25, 0.5, 0.75)))
     report.rows = [(fact, row["paper"], *(row[one] for one in CALIBRATIONS)) for fact, row in facts.items()]
-    missed = sum(row[CALIBRATIONS[0]].count("✗") for row in facts.values())
-    report.targets.append(
-        kit.Target(
-            f"12 medians of KS2 within ±{TOLERANCE:g} (calibration 'default')", f"{12 - missed} of 12", missed == 0
-        )
-    )
+    for calibration in CALIBRATIONS:
+        missed = sum(row[calibration].count("✗") for row in facts.values())
+        claim = f"12 medians of KS2 within ±{TOLERANCE:g} (calibration '{calibration}')"
+        report.targets.append(kit.Target(claim, f"{12 - missed} of 12", missed == 0))
     report.notes.append(f"✗: farther from the paper's than {TOLERANCE:g}.")
     return report
