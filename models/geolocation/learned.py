@@ -30,8 +30,8 @@ def with_learned_rates(job: GeolocationJob) -> GeolocationJob:
     """
     model = DeepMendBeta.load(job.weights or shipped("deepmend_beta"))
     found = model.predict(job.sites_m)
-    sPDI = WeightedSpdi(found.beta, found.reach_m, beta_far=found.beta_far, strength=found.strength)  # noqa: N806 - its name
-    return replace(job, method="spdi", sites_m=found.sites_m, components=(sPDI,), neighbours=None)
+    rates = WeightedSpdi(found.beta, found.reach_m, beta_far=found.beta_far, strength=found.strength)
+    return replace(job, method="spdi", sites_m=found.sites_m, components=(rates,), neighbours=None)
 
 
 def voronoi_boost(job: GeolocationJob, progress: Progress) -> Geolocation:
@@ -69,5 +69,6 @@ def _of_maps(job: GeolocationJob, maps: sparse.csr_matrix, mass_cut: np.ndarray)
     """Make a geolocation of P(ℓ|i): the mass of a BS, which such maps do not tell, is taken as the area of its Voronoi cell."""
     area = voronoi_cells(job.sites_m, cell_bounds(job.sites_m)).areas_m2 / job.grid.cell_area_m2
     scale = np.divide(np.maximum(area, 1e-6), row_sums(maps), out=np.zeros(len(area)), where=np.diff(maps.indptr) > 0)
-    maps.data *= np.repeat(scale, np.diff(maps.indptr)).astype(np.float32)
+    for row, factor in enumerate(scale):
+        maps.data[maps.indptr[row] : maps.indptr[row + 1]] *= np.float32(factor)
     return replace(assemble_maps(job.grid, maps), mass_cut=mass_cut)
