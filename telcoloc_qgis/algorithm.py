@@ -36,6 +36,7 @@ from qgis.PyQt.QtGui import QIcon
 from ..models.chunks import is_out_of_memory
 from ..models.environment import resolve_device
 from ..models.errors import Cancelled, TelcoLocError
+from .crs import forget_those_of_ended_threads
 from .feedback import FeedbackProgress
 from .outputs import Outputs
 from .parameters import Parameters, unknown_parameter, wrong_value
@@ -265,6 +266,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         self, parameters: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict[str, Any]:
         run = Run(self, parameters, context, feedback)
+        forget_those_of_ended_threads()
         try:
             run.progress(0.0)
             run.outputs.reserve()
@@ -281,6 +283,8 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
             if isinstance(error, Cancelled):
                 feedback.pushWarning(message)
             raise QgsProcessingException(message) from error
+        finally:
+            forget_those_of_ended_threads()
         return {**run.outputs.results, **values}
 
     def help_page(self, html: bool) -> str:

@@ -14,6 +14,7 @@ from qgis.core import (
     QgsPointXY,
     QgsRectangle,
 )
+from qgis.PyQt.QtCore import QCoreApplication, QThread
 
 from ..models.errors import InputError
 
@@ -57,6 +58,17 @@ def metric_crs(
         chosen = QgsCoordinateReferenceSystem()
         chosen.createFromProj(f"+proj=laea +lat_0={lat:.4f} +lon_0={lon:.4f} +datum=WGS84 +units=m +type=crs")
     return chosen, f"{reason}; distances are measured in {name_of(chosen)}, and outputs use it."
+
+
+def forget_those_of_ended_threads() -> None:
+    """In a thread of its own, have QGIS make CRSs anew; call it when the thread's work begins and ends.
+
+    QGIS keeps a CRS with the PROJ object of the thread that first asked for it. Once that thread has ended (QGIS ends idle ones after
+    30 s) the kept CRS has no WKT and no bounds, and transforms nothing.
+    """
+    if QThread.currentThread() != QCoreApplication.instance().thread():
+        QgsCoordinateTransform.invalidateCache()
+        QgsCoordinateReferenceSystem.invalidateCache()
 
 
 def name_of(crs: QgsCoordinateReferenceSystem) -> str:

@@ -22,6 +22,7 @@ from qgis.core import (
     QgsProcessingUtils,
     QgsRasterLayer,
     QgsRectangle,
+    QgsVariantUtils,
 )
 
 from ..models.errors import InputError
@@ -52,9 +53,9 @@ class Parameters:
     def given(self, name: str) -> bool:
         """Whether the parameter has a value, given or by default."""
         value = self.values.get(name)
-        if value is None or value == "":
+        if QgsVariantUtils.isNull(value) or value == "":  # an empty file widget gives a null that is not None
             value = self._definition(name).defaultValue()
-        return value is not None and value != ""
+        return not QgsVariantUtils.isNull(value) and value != ""
 
     def choice(self, name: str) -> str:
         """One of the strings of a static-string enum."""

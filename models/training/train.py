@@ -10,8 +10,7 @@ import importlib.util
 import math
 import platform
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -257,10 +256,9 @@ def train(networks: Sequence[TruthNetwork], settings: TrainSettings, progress: P
     epochs, rate, batch = settings.resolved
     if settings.method == "deepmend_beta":
         chosen = BetaSettings(epochs=epochs, learning_rate=rate, batch=batch, seed=settings.seed)
-        with _repeatable(settings.device):
-            weights, found = fit_deepmend_beta(
-                parts.learn, parts.judge, chosen, fitting, start=settings.start, device=settings.device
-            )
+        weights, found = fit_deepmend_beta(
+            parts.learn, parts.judge, chosen, fitting, start=settings.start, device=settings.device
+        )
         details: dict[str, Any] = {"settings": asdict(chosen)}
         history = [
             {"epoch": float(number + 1), "train_loss": loss, **({} if math.isnan(ks2) else {"validation_ks2": ks2})}
@@ -287,19 +285,6 @@ def train(networks: Sequence[TruthNetwork], settings: TrainSettings, progress: P
     return Trained(
         replace(weights, card={**details, **_card(parts, settings, history, kept, ks2)}), history, kept, ks2, parts
     )
-
-
-@contextmanager
-def _repeatable(device: str) -> Iterator[None]:
-    """Have torch add in the same order each time, on a CPU: its threads add gradients of equal indices in any order otherwise."""
-    import torch
-
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(before or device == "cpu")
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def _judged(parts: Split, weights: Weights, settings: TrainSettings, progress: Progress) -> dict[str, float]:

@@ -151,8 +151,7 @@ def test_the_card_tells_where_the_weights_come_from(trained, tmp_path):
     assert card["hardware"].startswith("CPU")
 
 
-def test_the_same_seed_makes_the_same_file(torch, one, trained, tmp_path):
-    state = torch.are_deterministic_algorithms_enabled()
+def test_the_same_seed_makes_the_same_file(one, trained, tmp_path):
     paths = [tmp_path / name for name in ("a", "b", "c")]
     again = train([one], TrainSettings(epochs=3, data="a lattice"))
     other = train([one], TrainSettings(epochs=3, data="a lattice", seed=1))
@@ -160,7 +159,6 @@ def test_the_same_seed_makes_the_same_file(torch, one, trained, tmp_path):
         write_weights(path, weights)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert paths[0].read_bytes() != paths[2].read_bytes()
-    assert torch.are_deterministic_algorithms_enabled() == state
 
 
 def test_without_anything_to_judge_by_the_last_epoch_is_kept(torch, one):

@@ -121,6 +121,35 @@ def test_without_scipy_the_environment_can_still_be_checked_and_the_rest_says_wh
     assert re.search("needs the Python package 'scipy', which is not installed", answers[1][0])
 
 
+def test_threads_that_end_leave_crs_whole():
+    """QGIS keeps a CRS with what belongs to the thread that asked for it first: without our care two threads in a row leave it broken."""
+    whole = in_a_bare_python(
+        """
+        import threading
+        from qgis.core import QgsCoordinateReferenceSystem, QgsCoordinateTransform, QgsCoordinateTransformContext, QgsPointXY
+        from some_folder.telcoloc_qgis.crs import forget_those_of_ended_threads as forget
+
+        def use():
+            known = QgsCoordinateReferenceSystem("EPSG:2180")
+            degrees = QgsCoordinateReferenceSystem("EPSG:4326")
+            QgsCoordinateTransform(degrees, known, QgsCoordinateTransformContext()).transform(QgsPointXY(19, 52))
+            return [bool(known.toWkt()), not known.bounds().isNull()]
+
+        def work():
+            forget()
+            use()
+            forget()
+
+        for _ in range(2):
+            worker = threading.Thread(target=work)
+            worker.start()
+            worker.join()
+        print(json.dumps(use()))
+        """
+    )
+    assert whole == [True, True]
+
+
 @pytest.mark.qgis_process
 def test_start_up_cost(make_process):
     """What our provider adds to every start of qgis_process, with all that `list` asks of it."""

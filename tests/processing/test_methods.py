@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from processing_helpers import SAMPLE, bands_of, layer_of, needs_weights
-from qgis.core import QgsVectorLayer
+from qgis.core import NULL, QgsVectorLayer
 from telcoloc.models.geolocation.engine import METHODS
 from telcoloc.models.weights_file import Weights, shipped, write_weights
 
@@ -230,6 +230,13 @@ def test_weights_of_the_right_kind_with_other_arrays(no_geolocation, tmp_path):
 def test_weights_for_a_method_without_any(no_geolocation, of_spdi, method):
     sentence = f"WEIGHTS is given, but {method} has learned nothing. Leave it empty, or choose another METHOD."
     no_geolocation(sentence, METHOD=method, WEIGHTS=str(of_spdi))
+
+
+@pytest.mark.parametrize("nothing", [None, "", NULL])
+def test_an_empty_file_widget_is_nothing(geolocate, nothing):
+    """The dialog of QGIS gives a null that is not None."""
+    ran, _, _ = geolocate(METHOD="spdi", CELL_SIZE=1000, WEIGHTS=nothing)
+    assert ran["BS_COUNT"] == 105
 
 
 def test_weights_for_another_window(no_geolocation, tmp_path):

@@ -42,6 +42,7 @@ def open_dialog(name, cell_size, **more):
     parameters = {
         "INPUT": f"{CITY}|layername=base_stations",
         "ID_FIELD": "bs_id",
+        "METHOD": "spdi",
         "CELL_SIZE": cell_size,
         "OUTPUT": str(OUT / f"{name}_stack.tif"),
         "BEST_SERVER": str(OUT / f"{name}_best.tif"),
