@@ -25,7 +25,7 @@ SCALES[0.95] = (2.90, 4.08, 5.44)
 
 def run(quick: bool) -> kit.Report:
     """Judge Voronoi, sPDI and VoronoiBoost on held-out simulated networks, and compare the scales."""
-    count, most = (2, 20) if quick else (4, 80)
+    count, most = (2, 20) if quick else (5, 150)
     report = kit.Report(
         TITLE,
         f"{count} simulated networks per calibration, at most {most} base stations each, none of them used to tune or train anything; "
