@@ -121,8 +121,8 @@ class TrainDeepMend(TelcoLocAlgorithm):
                 usesStaticStrings=True,
             ),
             self.tr(
-                "adaptive: 64 x 64 cells that follow the BS's local spacing. fixed: the paper's 600 x 600 cells of 100 m, for truths whose "
-                "cell size 100 m is a multiple of; a CPU learns from parts of it."
+                "adaptive: 64 x 64 cells that follow the BS's local spacing. fixed: the paper's 600 x 600 cells of 100 m; the truths' "
+                "cells must be 100 m or a whole fraction of it, and a CPU learns from parts of it."
             ),
             advanced=True,
         )

@@ -189,7 +189,7 @@ def line_chart(values: np.ndarray, value_label: str, step_label: str, marked: Op
         parts.append(
             f'<circle class="median" fill="{PAPER}" stroke="{INK}" stroke-width="1.75" cx="{_n(x)}" cy="{_n(y)}" r="4.5"/>'
         )
-        parts.append(_text(x, y - 12, down.precise(float(values[marked])), anchor="middle", weight=600))
+        parts.append(_text(x, y - 12, down.format(float(values[marked]), 2), anchor="middle", weight=600))
     return _svg(f"{value_label} by {step_label}", bottom + 52, parts)
 
 
