@@ -58,8 +58,8 @@ def run(quick: bool) -> kit.Report:
         TITLE,
         f"Real layouts of {len(cities)} French cities (one operator each, 40 × 40 km) and {len(networks) - len(cities)} simulated ones, "
         f"all with a simulated truth, at most {per_network} base stations each. A row is trained on all other networks (or on the base "
-        "stations of the other urbanisations) and judged on what was left out (urbanisations: in the first {_JUDGED} cities). The paper's figures, on the operator's truth, in "
-        "brackets.",
+        f"stations of the other urbanisations) and judged on what was left out (urbanisations: in {_JUDGED} cities). The paper's figures, "
+        "on the operator's truth, in brackets.",
         ("left out", "BSs", *(deepmend.NAMES[name] for name in ORDER)),
     )
     wins, rows = 0, 0
