@@ -112,7 +112,13 @@ class DeepMendBeta:
         tensors = weights.tensors
         hidden = tensors["layer_1.weight"].shape[0] if "layer_1.weight" in tensors else 0
         n_in, n_out = len(FEATURES), len(OUTPUTS)
-        shapes = {"gamma": (), "mean": (n_in,), "std": (n_in,), "layer_1.weight": (hidden, n_in), "layer_1.bias": (hidden,)}
+        shapes = {
+            "gamma": (),
+            "mean": (n_in,),
+            "std": (n_in,),
+            "layer_1.weight": (hidden, n_in),
+            "layer_1.bias": (hidden,),
+        }
         shapes.update({"layer_2.weight": (hidden, hidden), "layer_2.bias": (hidden,)})
         shapes.update({"layer_3.weight": (n_out, hidden), "layer_3.bias": (n_out,)})
         expect_shapes(weights, shapes, path)

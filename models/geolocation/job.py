@@ -106,7 +106,8 @@ class GeolocationJob:
 
     def around(self) -> GeolocationJob:
         """Return the job that fills the surroundings, roughly; there must be some."""
-        assert self.surroundings is not None  # noqa: S101 - said above
+        if self.surroundings is None:
+            raise InputError("This job has no surroundings to fill.")
         return replace(
             self,
             grid=self.surroundings,

@@ -50,19 +50,26 @@ def voronoi_boost(job: GeolocationJob, progress: Progress) -> Geolocation:
 
 def student(job: GeolocationJob, progress: Progress) -> Geolocation:
     """The U-Net's maps: DeepMEND's where it learned from the teacher, Direct's where it learned from the truth."""
+    return _of_maps(job, *maps_of_student(job, None, span(progress, 0.0, 0.9)))
+
+
+def maps_of_student(
+    job: GeolocationJob, targets: np.ndarray | None, progress: Progress
+) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """P(ℓ|i) of the BSs `targets` (None: all) by the job's student, as `student.student_maps` returns it."""
     window = StudentWindow.paper() if job.window == "fixed" else StudentWindow()
     path = job.weights or shipped(kind_of(job.method, window))
-    maps, mass_cut = student_maps(
+    return student_maps(
         load_student(path, job.method),
         job.sites_m,
         job.grid,
         job.mask,
+        targets=targets,
         device=job.device,
         threads=job.threads,
         memory_mb=job.memory_mb,
-        progress=span(progress, 0.0, 0.9),
+        progress=progress,
     )
-    return _of_maps(job, maps, mass_cut)
 
 
 def _of_maps(job: GeolocationJob, maps: sparse.csr_matrix, mass_cut: np.ndarray) -> Geolocation:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..geolocation.engine import GeolocationJob, geolocate
 from ..geolocation.ks2 import compare_maps
+from ..geolocation.learned import maps_of_student
 from ..geolocation.sites import URBANISATIONS
 from ..progress import Progress, no_progress, span
 from .truth import TruthNetwork
@@ -27,7 +28,12 @@ def ks2_of(network: TruthNetwork, job: GeolocationJob, progress: Progress = no_p
     The job's positions, grid and mask are replaced by the network's.
     """
     job = replace(job, sites_m=network.sites_m, grid=network.grid, mask=network.mask)
-    maps = geolocate(job, span(progress, 0, 0.7)).location_given_bs()[network.targets]
+    drawing = span(progress, 0, 0.7)
+    if job.method in ("deepmend", "direct"):  # these draw each map by itself
+        maps = maps_of_student(job, network.targets, drawing)[0]
+    else:
+        maps = geolocate(job, drawing).location_given_bs()
+    maps = maps[network.targets]
     return compare_maps(network.maps[network.targets], maps, network.grid, span(progress, 0.7, 1))[0]
 
 
