@@ -33,7 +33,7 @@ bench: setup  ## repeat every number of the README and docs/benchmarks.md (BENCH
 	@$(PYTHON) benchmarks/run.py $(BENCH)
 
 weights: setup  ## make the weights that ship (KINDS="deepmend_beta" to choose; OPTIONS="--device cuda" for the paper's size)
-	@$(PYTHON) scripts/module.py telcoloc.models.training.make $(or $(KINDS),deepmend_beta voronoiboost direct deepmend deepmend_fixed) $(OPTIONS)
+	@$(PYTHON) scripts/module.py telcoloc.models.training.make $(or $(KINDS),deepmend_beta voronoiboost direct deepmend) $(OPTIONS)
 
 screenshots: setup  ## take the pictures of the docs in a real QGIS window under Xvfb
 	@timeout 300 xvfb-run -a -s "-screen 0 1600x1000x24" $(WINDOW) --code scripts/screenshots.py
