@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from ..geolocation.teacher import Teaching, teach
+from ..geolocation.teacher import teach
 from ..progress import Progress, no_progress
 from .truth import TruthNetwork
 
@@ -21,12 +21,7 @@ def soft_labels(network: TruthNetwork, *, threads: int = 2, progress: Progress =
         threads=threads,
         progress=progress,
     )
-    return by_bs(taught, network.targets, len(network.sites_m))
-
-
-def by_bs(taught: Teaching, rows: np.ndarray, n_bs: int) -> sparse.csr_matrix:
-    """Return the teacher's maps with one row per BS, empty for those it was not asked about."""
-    counts = np.zeros(n_bs, np.int64)
-    counts[rows] = np.diff(taught.maps.indptr)
+    counts = np.zeros(len(network.sites_m), np.int64)
+    counts[network.targets] = np.diff(taught.maps.indptr)
     ends = np.concatenate([[0], np.cumsum(counts)])
-    return sparse.csr_matrix((taught.maps.data, taught.maps.indices, ends), shape=(n_bs, taught.maps.shape[1]))
+    return sparse.csr_matrix((taught.maps.data, taught.maps.indices, ends), shape=network.maps.shape)

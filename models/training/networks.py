@@ -15,7 +15,7 @@ from .truth import TruthNetwork
 
 #: Side of a cell [m], as in the paper (section III-A: 0.01 km²).
 CELL_SIZE_M = 100.0
-#: BSs nearer to the edge of the land than this many local spacings are not judged: what lies beyond the edge is unknown.
+#: BSs nearer to the edge of the grid than this many local spacings are not judged: what lies beyond the edge is unknown.
 EDGE_SPACINGS = 2.0
 
 
@@ -46,11 +46,12 @@ def network_of_layout(
     association = simulate(sites_m, grid, parameters or SimulatorParameters(), seed, mask, progress)
     maps = normalised_rows(association)
     maps.sort_indices()
-    x_min, y_min, x_max, y_max = grid.bounds
-    to_edge = np.minimum(
-        np.minimum(sites_m[:, 0] - x_min, x_max - sites_m[:, 0]),
-        np.minimum(sites_m[:, 1] - y_min, y_max - sites_m[:, 1]),
-    )
-    inner = to_edge > EDGE_SPACINGS * local_spacing_m(sites_m)
-    targets = np.flatnonzero(inner & (np.diff(maps.indptr) > 0))
+    targets = np.flatnonzero(far_from_edge(sites_m, grid) & (np.diff(maps.indptr) > 0))
     return TruthNetwork(name, sites_m, grid, maps, targets, mask)
+
+
+def far_from_edge(sites_m: np.ndarray, grid: Grid) -> np.ndarray:
+    """Whether each BS stands more than `EDGE_SPACINGS` of its local spacings inside the grid's rectangle, shape (n_bs,), bool."""
+    x_min, y_min, x_max, y_max = grid.bounds
+    to_edge_m = np.minimum(sites_m - [x_min, y_min], [x_max, y_max] - sites_m).min(axis=1)
+    return np.asarray(to_edge_m > EDGE_SPACINGS * local_spacing_m(sites_m))

@@ -19,16 +19,15 @@ import numpy as np
 
 from ..errors import DeviceError, InputError
 from ..geolocation.engine import GeolocationJob
-from ..geolocation.ks2 import compare_maps
 from ..geolocation.sites import URBANISATIONS
-from ..geolocation.student import kind_of, require_torch, student_maps, student_of
+from ..geolocation.student import kind_of, require_torch
 from ..geolocation.student_windows import StudentWindow
 from ..progress import Progress, no_progress, span
 from ..weights_file import Weights, write_weights
 from .deepmend_beta import BetaSettings, fit_deepmend_beta
 from .evaluate import ks2_of, median_by_urbanisation
 from .labels import soft_labels
-from .networks import EDGE_SPACINGS
+from .networks import far_from_edge
 from .student import StudentSettings, fit_student
 from .truth import TruthNetwork
 
@@ -188,7 +187,10 @@ def split(networks: Sequence[TruthNetwork], share: float, seed: int) -> Split:
     InputError
         When fewer than `FEWEST` BSs would be left to learn from.
     """
-    inner = tuple(replace(network, targets=_inside(network)) for network in networks)
+    inner = tuple(
+        replace(network, targets=network.targets[far_from_edge(network.sites_m, network.grid)[network.targets]])
+        for network in networks
+    )
     near_edge = sum(len(network.targets) for network in networks) - sum(len(network.targets) for network in inner)
     rng = np.random.default_rng([seed, 1])
     if share == 0:
@@ -208,14 +210,6 @@ def split(networks: Sequence[TruthNetwork], share: float, seed: int) -> Split:
             f"to judge by were set aside; {FEWEST} are needed. Give a TRUTH of more base stations, or a smaller VALIDATION_SHARE."
         )
     return replace(found, learn=tuple(network for network in found.learn if len(network.targets)))
-
-
-def _inside(network: TruthNetwork) -> np.ndarray:
-    """Targets that stand more than `EDGE_SPACINGS` local spacings inside the grid."""
-    x_min, y_min, x_max, y_max = network.grid.bounds
-    sites_m = network.sites_m[network.targets]
-    to_edge = np.minimum(sites_m - [x_min, y_min], [x_max, y_max] - sites_m).min(axis=1)
-    return np.asarray(network.targets[to_edge > EDGE_SPACINGS * network.spacing_m[network.targets]])
 
 
 def _by_a_line(network: TruthNetwork, share: float, rng: np.random.Generator, near_edge: int) -> Split:
@@ -296,31 +290,17 @@ def _judged(parts: Split, weights: Weights, settings: TrainSettings, progress: P
         for number, network in enumerate(parts.judge):
             part = span(progress, number / len(parts.judge), (number + 1) / len(parts.judge))
             kinds.append(network.urbanisation[network.targets])
-            if settings.method == "deepmend_beta":
-                job = GeolocationJob(
-                    network.sites_m,
-                    network.grid,
-                    method=settings.method,
-                    weights=str(path),
-                    device=settings.device,
-                    threads=settings.threads,
-                    memory_mb=settings.memory_mb,
-                )
-                distances.append(ks2_of(network, job, part))
-                continue
-            maps, _ = student_maps(
-                student_of(weights, path),
+            job = GeolocationJob(
                 network.sites_m,
                 network.grid,
-                network.mask,
-                targets=network.targets,
+                method=settings.method,
+                window=settings.window,
+                weights=str(path),
                 device=settings.device,
                 threads=settings.threads,
                 memory_mb=settings.memory_mb,
-                progress=span(part, 0, 0.7),
             )
-            rows = network.targets
-            distances.append(compare_maps(network.maps[rows], maps[rows], network.grid, span(part, 0.7, 1))[0])
+            distances.append(ks2_of(network, job, part))
     progress(1.0)
     if not distances or not np.isfinite(np.concatenate(distances)).any():
         return {}
