@@ -13,7 +13,6 @@ import numpy as np
 if True:  # `kit` puts the package in place
     from telcoloc.models.geolocation.engine import GeolocationJob
     from telcoloc.models.geolocation.ks2 import compare_maps
-    from telcoloc.models.geolocation.sites import URBANISATIONS
     from telcoloc.models.progress import no_progress
     from telcoloc.models.training.evaluate import ks2_of
     from telcoloc.models.training.labels import soft_labels
@@ -119,8 +118,3 @@ def reductions(scores: dict[str, Scores], best: str) -> list[kit.Target]:
 def best_of(scores: dict[str, Scores]) -> str:
     """DeepMEND's variant with the smallest median."""
     return min(("deepmend", "deepmend_beta"), key=lambda name: float(np.median(scores[name].values())))
-
-
-def class_names() -> tuple[str, ...]:
-    """Names of the urbanisations."""
-    return URBANISATIONS

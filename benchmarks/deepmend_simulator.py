@@ -8,7 +8,8 @@ import numpy as np
 
 if True:  # `kit` puts the package in place
     from telcoloc.models.geolocation.voronoi_boost import cell_bounds, true_scales
-    from telcoloc.models.training.make import CALIBRATIONS, FIRST_HELD_OUT, networks_of
+    from telcoloc.models.radio.scene import CALIBRATIONS
+    from telcoloc.models.training.make import FIRST_HELD_OUT, networks_of
 
 TITLE = "DeepMEND: the simulator against public facts"
 #: Median KS2 on the operator's truth: all, urban, suburban, rural (Table I and II of the paper).

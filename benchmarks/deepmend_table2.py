@@ -10,6 +10,7 @@ import kit
 import numpy as np
 
 if True:  # `kit` puts the package in place
+    from telcoloc.models.geolocation.sites import URBANISATIONS
     from telcoloc.models.grid import Grid
     from telcoloc.models.training.evaluate import targets_of
     from telcoloc.models.training.make import networks_of
@@ -83,7 +84,7 @@ def run(quick: bool) -> kit.Report:
 
     for number, city in enumerate(cities):
         leave_out(city.name, networks[:number] + networks[number + 1 :], [city])
-    for kind, name in enumerate(deepmend.class_names()):
+    for kind, name in enumerate(URBANISATIONS):
         learn = [replace(one, targets=one.targets[one.urbanisation[one.targets] != kind]) for one in networks]
         test = [replace(one, targets=one.targets[one.urbanisation[one.targets] == kind]) for one in networks[:_JUDGED]]
         leave_out(name, [one for one in learn if len(one.targets)], [one for one in test if len(one.targets)])

@@ -74,6 +74,18 @@ class VoronoiBoost:
         table = features(voronoi_cells(sites_m, bounds), sites_m)
         return np.asarray(np.exp(self.trees.predict(inputs(table))).reshape(len(table), len(TAUS)))
 
+    def weights(self) -> Weights:
+        """What was learned, as a weights file holds it.
+
+        Raises
+        ------
+        InputError
+            When nothing was fitted.
+        """
+        if self.trees is None:
+            raise InputError("This VoronoiBoost has learned nothing yet; fit it before saving.")
+        return Weights(KIND, self.trees.tensors(), self.card)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights file.
 
@@ -84,9 +96,7 @@ class VoronoiBoost:
         OutputError
             When the file cannot be written.
         """
-        if self.trees is None:
-            raise InputError("This VoronoiBoost has learned nothing yet; fit it before saving.")
-        write_weights(path, Weights(KIND, self.trees.tensors(), self.card))
+        write_weights(path, self.weights())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VoronoiBoost:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -22,31 +21,28 @@ from ..environment import resolve_device
 from ..geolocation.engine import GeolocationJob
 from ..geolocation.student_windows import StudentWindow
 from ..progress import Progress
-from ..radio.parameters import SimulatorParameters, error_matched_parameters
+from ..radio.scene import CALIBRATIONS
 from ..weights_file import SHIPPED, Weights, write_weights
 from .deepmend_beta import BetaSettings, fit_deepmend_beta
 from .evaluate import ks2_of, median_by_urbanisation, targets_of
 from .labels import soft_labels
 from .networks import simulated_network
 from .student import StudentSettings, fit_student
+from .train import hardware
 from .truth import TruthNetwork
 from .voronoi_boost import fit as fit_voronoi_boost
 
 KINDS = ("voronoiboost", "deepmend", "direct", "deepmend_fixed", "direct_fixed", "deepmend_beta")
-CALIBRATIONS = ("default", "paper_errors")
+#: What kinds for the paper's window end in.
+_FIXED = "_fixed"
 #: Seeds of the networks to learn from, to stop by, and to judge by.
 FIRST_VALIDATION, FIRST_HELD_OUT = 900, 1000
 LICENCE = "GPL-2.0-or-later, as the plugin; trained on data this project generates, no others"
 
 
-def parameters_of(calibration: str) -> SimulatorParameters:
-    """The simulator's parameters of one of `CALIBRATIONS`."""
-    return error_matched_parameters() if calibration == "paper_errors" else SimulatorParameters()
-
-
 def networks_of(first: int, count: int, per_network: int, calibration: str) -> list[TruthNetwork]:
     """Simulate `count` networks from seed `first` on, each with at most `per_network` targets."""
-    parameters = parameters_of(calibration)
+    parameters = CALIBRATIONS[calibration]()
     return [targets_of(simulated_network(seed, parameters), per_network, seed) for seed in range(first, first + count)]
 
 
@@ -66,7 +62,7 @@ def fit(
     """Train one of `KINDS`; settings left out are those that suit a CPU. `labels` spares "deepmend" asking the teacher again."""
     if kind == "voronoiboost":
         boost = fit_voronoi_boost(networks, seed=seed, progress=progress)
-        return Weights(kind, boost.trees.tensors() if boost.trees else {}, boost.card)
+        return boost.weights()
     if kind == "deepmend_beta":
         defaults = BetaSettings()
         chosen = BetaSettings(
@@ -75,10 +71,10 @@ def fit(
         weights, history = fit_deepmend_beta(networks, validation, chosen, progress, device=device)
         card = {"settings": asdict(chosen), "history": asdict(history)}
         return Weights(weights.kind, weights.tensors, card)
-    method, _, window = kind.partition("_")  # "deepmend_fixed" is the paper's window
+    method = kind.removesuffix(_FIXED)
     settings = StudentSettings(
         method=method,
-        window=StudentWindow.paper() if window else StudentWindow(),
+        window=StudentWindow() if method == kind else StudentWindow.paper(),
         epochs=epochs or (100 if device == "cuda" else 8),
         learning_rate=learning_rate or (1e-4 if device == "cuda" else 2e-3),
         one_cycle=device != "cuda",
@@ -97,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make weights files with their cards."""
     parser = argparse.ArgumentParser(prog="python -m telcoloc.models.training.make", description=__doc__)
     parser.add_argument("kinds", choices=KINDS, nargs="+", metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--calibration", choices=CALIBRATIONS, default="default", help="of the simulator")
+    parser.add_argument("--calibration", choices=tuple(CALIBRATIONS), default="default", help="of the simulator")
     parser.add_argument("--networks", type=int, default=16, help="simulated networks to learn from")
     parser.add_argument("--per-network", type=int, default=120, help="most base stations of each")
     parser.add_argument("--epochs", type=int, help="passes over the data")
@@ -143,29 +139,17 @@ def _make(
         device=device,
         progress=_Said(),
     )
-    _judge_and_write(kind, command, options, device, weights, (time.perf_counter() - start) / 60, learn, held_out)
-
-
-def _judge_and_write(
-    kind: str,
-    command: str,
-    options: argparse.Namespace,
-    device: str,
-    weights: Weights,
-    minutes: float,
-    learn: list[TruthNetwork],
-    held_out: list[TruthNetwork],
-) -> None:
+    minutes = (time.perf_counter() - start) / 60
     path = options.folder / f"{kind}.safetensors"
     write_weights(path, weights)
-    if kind.endswith("_fixed"):  # half a second a map
+    method = kind.removesuffix(_FIXED)
+    if method != kind:  # half a second a map
         held_out = [targets_of(network, 30, seed=1) for network in held_out]
-    method, _, window = kind.replace("deepmend_beta", "deepmend-beta").partition("_")
     job = GeolocationJob(
         held_out[0].sites_m,
         held_out[0].grid,
-        method=method.replace("-", "_"),
-        window=window or "adaptive",
+        method=method,
+        window="adaptive" if method == kind else "fixed",
         weights=str(path),
         device=device,
         min_probability=1e-3,
@@ -178,7 +162,8 @@ def _judge_and_write(
         f"{sum(len(network.targets) for network in learn)} base stations",
         "seed": options.seed,
         "command": f"python -m telcoloc.models.training.make {command}",
-        "hardware": _hardware(device),
+        "hardware": hardware(device)
+        + ("" if device == "cuda" else f", {os.cpu_count()} cores (reduced: few epochs, a raised learning rate)"),
         "minutes": round(minutes, 1),
         "median_ks2_held_out": median_by_urbanisation(ks2, kinds),
         "held_out": f"{len(held_out)} simulated networks (seeds from {FIRST_HELD_OUT} on), {len(ks2)} base stations",
@@ -187,14 +172,6 @@ def _judge_and_write(
     write_weights(path, Weights(weights.kind, weights.tensors, card))
     sys.stdout.write(f"\n{path}: {card['median_ks2_held_out']} after {minutes:.1f} min\n")
     sys.stdout.flush()
-
-
-def _hardware(device: str) -> str:
-    if device == "cuda":
-        import torch
-
-        return str(torch.cuda.get_device_name())
-    return f"CPU {platform.machine()}, {os.cpu_count()} cores (reduced: few epochs, a raised learning rate)"
 
 
 class _Said:

@@ -324,12 +324,13 @@ def _card(
         "kept_epoch": kept + 1,
         "history": history,
         "validation_median_ks2": ks2,
-        "hardware": _hardware(settings.device),
+        "hardware": hardware(settings.device),
         "licence": "that of the truth it was trained on",
     }
 
 
-def _hardware(device: str) -> str:
+def hardware(device: str) -> str:
+    """What a device is, for a card."""
     if device == "cuda":
         import torch
 
