@@ -70,6 +70,9 @@ class Localizer(ABC):
         The metres that it works in.
     cells_
         Ids of the cells it knows.
+    out_of_fold_
+        After `fit`, when the method held a part of the records out by itself (early stopping, folds): fixes of the records given to
+        `fit` by a model that had not learned from them, NaN for the others; None when there is no such thing.
     """
 
     #: Name users choose it by.
@@ -79,13 +82,14 @@ class Localizer(ABC):
 
     frame_: LocalFrame
     cells_: tuple[str, ...]
+    out_of_fold_: Fixes | None = None
 
     @abstractmethod
     def fit(
         self,
         data: Measurements,
         sites: CellSites,
-        settings: FitSettings = FitSettings(),  # noqa: B008 - frozen
+        settings: FitSettings = FitSettings(),
         progress: Progress = no_progress,
     ) -> Localizer:
         """Learn from the records with truth; those without may serve as context only.
@@ -97,7 +101,9 @@ class Localizer(ABC):
         """
 
     @abstractmethod
-    def predict(self, data: Measurements, progress: Progress = no_progress, device: str = "cpu", threads: int = 1) -> Fixes:
+    def predict(
+        self, data: Measurements, progress: Progress = no_progress, device: str = "cpu", threads: int = 1
+    ) -> Fixes:
         """Return a fix for every record, whatever it holds; true positions in `data` are not looked at."""
 
     @abstractmethod

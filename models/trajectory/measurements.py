@@ -240,7 +240,13 @@ def measurements(
     n = len(time_s)
     time_s = np.asarray(time_s, dtype=float)
     cell = np.asarray(cell)
-    if cell.ndim != 2 or cell.shape[1] > MOST_CELLS or len(cell) != n or rss_dbm.shape != cell.shape or len(device) != n:
+    if (
+        cell.ndim != 2
+        or cell.shape[1] > MOST_CELLS
+        or len(cell) != n
+        or rss_dbm.shape != cell.shape
+        or len(device) != n
+    ):
         raise InputError(
             f"Measurements need (n, up to {MOST_CELLS}) cells and RSS and n times and devices, but have {cell.shape}, "
             f"{rss_dbm.shape}, {n} and {len(device)}."
@@ -292,11 +298,14 @@ def _by_gaps(
     new = new_device | (np.diff(time_s[order], prepend=-np.inf) > max_gap_s)
     code_sorted = np.cumsum(new) - 1
     first = np.flatnonzero(new)
-    first_of_device = code_sorted[np.maximum.accumulate(np.where(new_device, np.arange(len(order)), 0))[first]] if len(order) else first
+    first_of_device = (
+        code_sorted[np.maximum.accumulate(np.where(new_device, np.arange(len(order)), 0))[first]]
+        if len(order)
+        else first
+    )
     count = np.bincount(device[order][first], minlength=len(devices))
     trajectories = tuple(
-        str(devices[device[order][row]])
-        + (f" #{part - start + 1}" if count[device[order][row]] > 1 else "")
+        str(devices[device[order][row]]) + (f" #{part - start + 1}" if count[device[order][row]] > 1 else "")
         for part, (row, start) in enumerate(zip(first, first_of_device))
     )
     code = np.empty(len(order), dtype=np.int64)
