@@ -1,0 +1,372 @@
+"""Training a localizer, judging it by records it never saw, and using it: the engine calls of the toolbox."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..progress import Progress, no_progress, span
+from .evaluate import Errors, distance_m, errors_of
+from .localizer import Calibration, FitSettings, Fixes, Localizer
+from .measurements import CellSites, Measurements
+from .methods import class_of, parts_of
+from .splits import groups, held_out
+from .street_lines import StreetLines
+from .streets import Streets
+
+#: Radius of the circle that holds half of a round Gaussian, in standard deviations.
+_MEDIAN_OF_RAYLEIGH = 1.1774
+#: Share of what is learned from that is held out to calibrate radii, where the method does not hold out a part itself.
+_CALIBRATION_SHARE = 0.2
+#: Streets farther than this beyond the true positions are left out [m].
+_STREET_MARGIN_M = 2000.0
+#: Records that heard no cell the model knows lie between their neighbours; this is how fast their radius grows with time [m/s].
+_LOST_SPEED_M_S = 10.0
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """How to train and judge.
+
+    Parameters
+    ----------
+    method
+        One of `methods.METHODS`.
+    split, test_share
+        What is judged by: see `splits.SPLITS`; 0: nothing.
+    seed
+        Of the split and of the method.
+    device, threads
+        Where to compute.
+    refit
+        Whether to learn once more from all records after judging.
+    options
+        Settings of the method by name.
+    """
+
+    method: str = "auto"
+    split: str = "trajectory"
+    test_share: float = 0.2
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    refit: bool = True
+    options: Mapping[str, Any] | None = None
+
+    def settings(self) -> FitSettings:
+        """What the method needs to know."""
+        return FitSettings(self.seed, self.device, self.threads, self.split, self.options)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where records are.
+
+    Parameters
+    ----------
+    lon, lat
+        Position [°], shape (n,); NaN where neither the record nor its neighbours heard a cell the model knows.
+    radius_50_m, radius_90_m
+        Radii [m] of the circles that hold 50 % and 90 % of the truths, shape (n,).
+    n_known
+        Number of cells of each record that the model knows, shape (n,).
+    """
+
+    lon: np.ndarray
+    lat: np.ndarray
+    radius_50_m: np.ndarray
+    radius_90_m: np.ndarray
+    n_known: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainedLocalizer:
+    """A localizer with its variant and its calibration: all that a model file holds.
+
+    Parameters
+    ----------
+    localizer
+        The method.
+    variant
+        "", "f" (particle-filtered) or "m" (map-matched).
+    plain, calibration
+        Of the method's spreads, and of the variant's.
+    streets
+        What is matched to, for "m".
+    card
+        What it was learned from and how far off it was: JSON values.
+    """
+
+    localizer: Localizer
+    variant: str
+    plain: Calibration
+    calibration: Calibration
+    streets: StreetLines | None
+    card: Mapping[str, Any]
+
+    @property
+    def method(self) -> str:
+        """Name with suffix."""
+        return f"{self.localizer.method}_{self.variant}".rstrip("_")
+
+    def localize(
+        self, data: Measurements, progress: Progress = no_progress, device: str = "cpu", threads: int = 1
+    ) -> Located:
+        """Return where the records are; true positions in `data` are not looked at.
+
+        Raises
+        ------
+        InputError
+            When the model knows none of the cells.
+        """
+        coded = data.recoded(self.localizer.cells_)
+        n_known = coded.n_heard
+        if len(data) and not n_known.any():
+            frame = self.localizer.frame_
+            example = data.cells[0] if data.cells else "none"
+            raise InputError(
+                f"The model knows none of the {len(data.cells):,} cells of the table (e.g. '{example}'; the model has "
+                f"'{self.localizer.cells_[0]}'). It was trained around {frame.lat:.3f}° N {frame.lon:.3f}° E: use a model of the "
+                "same area and network, or train one."
+            )
+        share = 0.9 if self.variant else 1.0
+        fixes = self.localizer.predict(coded, span(progress, 0.0, share), device, threads)
+        fixes = _bridged(fixes, coded, n_known)
+        if self.variant:
+            network = self.streets.in_frame(self.localizer.frame_) if self.streets else None
+            fixes = variant_of(self.variant, fixes, coded, self.plain, network, span(progress, share, 1.0))
+        radius_50_m, radius_90_m = self.calibration.radii_m(fixes.spread_m)
+        lon, lat = self.localizer.frame_.to_lonlat(fixes.x_m, fixes.y_m)
+        progress(1.0)
+        return Located(lon, lat, radius_50_m, radius_90_m, n_known)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gives.
+
+    Parameters
+    ----------
+    model
+        The localizer.
+    test_rows
+        Rows of the data that were held out, shape (n_test,).
+    located
+        Where the model that had not seen them put the held-out rows.
+    errors
+        How far off that was; None without a test.
+    seconds
+        Wall time by stage [s].
+    """
+
+    model: TrainedLocalizer
+    test_rows: np.ndarray
+    located: Located | None
+    errors: Errors | None
+    seconds: Mapping[str, float]
+
+
+def train_localizer(
+    data: Measurements,
+    sites: CellSites,
+    job: TrainJob,
+    streets: StreetLines | None = None,
+    progress: Progress = no_progress,
+) -> Trained:
+    """Learn from the records with truth, hold a part out, and say how far off the fixes of that part are.
+
+    The held-out part is taken away first. From the rest the method learns, and radii are calibrated on records it has not learned
+    from. With `job.refit` it then learns once more from all records; the errors are those of the model before that.
+
+    Parameters
+    ----------
+    streets
+        What variant "m" matches to; those far from all true positions are left out.
+
+    Raises
+    ------
+    InputError
+        When too little has a truth, all of it is of one group, or variant "m" has no streets.
+    """
+    name, variant = parts_of(job.method)
+    if variant == "m" and streets is None:
+        raise InputError(
+            f"Method '{job.method}' matches to streets, but there is no street layer. Choose STREETS, or '{name}'."
+        )
+    if not data.has_truth.any():
+        raise InputError(
+            f"None of the {len(data):,} records has a true position, so there is nothing to learn from. Import the measurements with "
+            "their true longitude and latitude."
+        )
+    if streets is not None:
+        known = data.has_truth
+        streets = streets.near(data.lon[known], data.lat[known], _STREET_MARGIN_M) if variant == "m" else None
+    rng = np.random.default_rng(job.seed)
+    test = np.zeros(len(data), dtype=bool)
+    if job.test_share > 0:
+        test = held_out(groups(data, job.split), job.test_share, rng)
+    sample = job.split == "sample"
+    training = data.without_truth(test) if sample else data.take(~_of_groups_with(data, test))
+    stages: dict[str, float] = {}
+    parts = _stages(job)
+    began = time.monotonic()
+    localizer = class_of(name)().fit(training, sites, job.settings(), span(progress, *parts["fit"]))
+    stages["fit"] = time.monotonic() - began
+    began = time.monotonic()
+    plain, calibration = _calibrate(localizer, training, sites, job, streets, span(progress, *parts["calibrate"]))
+    stages["calibrate"] = time.monotonic() - began
+    model = TrainedLocalizer(localizer, variant, plain, calibration, streets, {})
+    located, errors, rows = None, None, np.flatnonzero(test)
+    if len(rows):
+        began = time.monotonic()
+        asked = np.ones(len(data), dtype=bool) if sample else _of_groups_with(data, test)
+        everything = model.localize(data.take(asked), span(progress, *parts["test"]), job.device, job.threads)
+        of_test = np.flatnonzero(test[asked])
+        located = Located(*(getattr(everything, column)[of_test] for column in Located.__dataclass_fields__))
+        error_m = distance_m(located.lon, located.lat, data.lon[rows], data.lat[rows])
+        fixed = np.isfinite(error_m)
+        errors = errors_of(error_m[fixed], located.radius_50_m[fixed], located.radius_90_m[fixed])
+        stages["test"] = time.monotonic() - began
+        if job.refit:
+            began = time.monotonic()
+            localizer = class_of(name)().fit(data, sites, job.settings(), span(progress, *parts["refit"]))
+            stages["refit"] = time.monotonic() - began
+    card = {
+        "method": job.method,
+        "records": int(data.has_truth.sum()),
+        "trajectories": len(np.unique(data.trajectory[data.has_truth])),
+        "split": job.split,
+        "test_share": job.test_share,
+        "seed": job.seed,
+        "learned_from_all": bool(job.refit or not len(rows)),
+        "errors": asdict(errors) if errors else None,
+        "seconds": {stage: round(seconds, 1) for stage, seconds in stages.items()},
+    }
+    progress(1.0)
+    return Trained(replace(model, localizer=localizer, card=card), rows, located, errors, stages)
+
+
+def variant_of(
+    variant: str,
+    fixes: Fixes,
+    data: Measurements,
+    plain: Calibration,
+    streets: Streets | None,
+    progress: Progress = no_progress,
+) -> Fixes:
+    """Particle-filter ("f") or map-match ("m") fixes of whole trajectories; fixes that are NaN stay so."""
+    known = np.isfinite(fixes.x_m)
+    part = data.take(known)
+    sigma_m = plain.radii_m(fixes.spread_m[known])[0] / _MEDIAN_OF_RAYLEIGH
+    x_m, y_m, spread_m = (np.full(len(data), np.nan) for _ in range(3))
+    if variant == "f":
+        from .filters import particle_filter
+
+        found = particle_filter(
+            part.starts, part.time_s, fixes.x_m[known], fixes.y_m[known], sigma_m, seed=0, progress=progress
+        )
+    else:
+        from .map_matching import snap_sequences
+
+        if streets is None:
+            raise InputError("This model matches to streets, but holds none. Train it again with STREETS.")
+        snapped = snap_sequences(
+            streets, part.trajectory, part.time_s, fixes.x_m[known], fixes.y_m[known], sigma_m, progress=progress
+        )
+        found = (*snapped, fixes.spread_m[known])
+    x_m[known], y_m[known], spread_m[known] = found
+    return Fixes(x_m, y_m, spread_m)
+
+
+def _stages(job: TrainJob) -> dict[str, tuple[float, float]]:
+    """Begin and end of each stage's progress."""
+    last = 0.55 if job.refit and job.test_share > 0 else 0.98
+    return {
+        "fit": (0.0, 0.6 * last),
+        "calibrate": (0.6 * last, 0.95 * last),
+        "test": (0.95 * last, last),
+        "refit": (last, 1.0),
+    }
+
+
+def _of_groups_with(data: Measurements, test: np.ndarray) -> np.ndarray:
+    """Records, with and without truth, of the trajectories that a held-out record belongs to, shape (n,)."""
+    return np.isin(data.trajectory, np.unique(data.trajectory[test]))
+
+
+def _calibrate(
+    localizer: Localizer,
+    training: Measurements,
+    sites: CellSites,
+    job: TrainJob,
+    streets: StreetLines | None,
+    progress: Progress,
+) -> tuple[Calibration, Calibration]:
+    """Calibrate the method, and its variant, on records that were not learned from."""
+    name, variant = parts_of(job.method)
+    coded = training.recoded(localizer.cells_)
+    frame = localizer.frame_
+    fixes = localizer.out_of_fold_
+    if fixes is None:
+        rng = np.random.default_rng([job.seed, 1])
+        try:
+            code = groups(training, job.split)
+        except InputError:  # one trajectory is left: its end tells more than nothing
+            code = np.where(training.has_truth, np.arange(len(training)) * 5 // max(1, len(training)), -1)
+        apart = held_out(code, _CALIBRATION_SHARE, rng)
+        sample = job.split == "sample"
+        rest = training.without_truth(apart) if sample else training.take(~apart)
+        other = class_of(name)().fit(rest, sites, job.settings(), span(progress, 0.0, 0.9))
+        asked = np.ones(len(training), dtype=bool) if sample else apart
+        found = other.predict(
+            training.take(asked).recoded(other.cells_), span(progress, 0.9, 1.0), job.device, job.threads
+        )
+        frame = other.frame_
+        columns = np.full((3, len(training)), np.nan)
+        columns[:, asked] = found.x_m, found.y_m, found.spread_m
+        columns[:, ~apart] = np.nan
+        fixes = Fixes(*columns)
+    true_x_m, true_y_m = frame.to_xy(training.lon, training.lat)
+
+    def calibration_of(found: Fixes) -> Calibration:
+        error_m = np.hypot(found.x_m - true_x_m, found.y_m - true_y_m)
+        usable = np.isfinite(error_m) & np.isfinite(found.spread_m) & (coded.n_heard > 0)
+        return Calibration.of(error_m[usable], found.spread_m[usable])
+
+    plain = calibration_of(fixes)
+    if not variant:
+        return plain, plain
+    if frame != localizer.frame_:
+        lon, lat = frame.to_lonlat(fixes.x_m, fixes.y_m)
+        fixes = Fixes(*localizer.frame_.to_xy(lon, lat), fixes.spread_m)
+        true_x_m, true_y_m = localizer.frame_.to_xy(training.lon, training.lat)
+    network = streets.in_frame(localizer.frame_) if streets else None
+    return plain, calibration_of(variant_of(variant, fixes, coded, plain, network))
+
+
+def _bridged(fixes: Fixes, data: Measurements, n_known: np.ndarray) -> Fixes:
+    """Put records that heard no known cell between their neighbours in time, less sure the longer the way; NaN without neighbours."""
+    lost = n_known == 0
+    if not lost.any():
+        return fixes
+    x_m, y_m, spread_m = (np.array(values, dtype=float) for values in (fixes.x_m, fixes.y_m, fixes.spread_m))
+    for values in (x_m, y_m, spread_m):
+        values[lost] = np.nan
+    for begin, end in zip(data.starts[:-1], data.starts[1:]):
+        inside = np.arange(begin, end)
+        known, unknown = inside[~lost[begin:end]], inside[lost[begin:end]]
+        if not len(known) or not len(unknown):
+            continue
+        when = data.time_s[unknown]
+        for values in (x_m, y_m, spread_m):
+            values[unknown] = np.interp(when, data.time_s[known], values[known])
+        nearest = np.clip(np.searchsorted(data.time_s[known], when), 1, max(1, len(known) - 1))
+        before, after = known[nearest - 1], known[np.minimum(nearest, len(known) - 1)]
+        away_s = np.minimum(np.abs(when - data.time_s[before]), np.abs(when - data.time_s[after]))
+        spread_m[unknown] += _LOST_SPEED_M_S * away_s
+    return Fixes(x_m, y_m, spread_m)
