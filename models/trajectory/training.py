@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -206,36 +207,25 @@ def train_localizer(
     if streets is not None:
         known = data.has_truth
         streets = streets.near(data.lon[known], data.lat[known], _STREET_MARGIN_M) if variant == "m" else None
-    rng = np.random.default_rng(job.seed)
     test = np.zeros(len(data), dtype=bool)
     if job.test_share > 0:
-        test = held_out(groups(data, job.split), job.test_share, rng)
-    sample = job.split == "sample"
-    training = data.without_truth(test) if sample else data.take(~_of_groups_with(data, test))
+        test = held_out(groups(data, job.split), job.test_share, np.random.default_rng(job.seed))
+    judged = bool(test.any())
+    again = judged and job.refit
     stages: dict[str, float] = {}
-    parts = _stages(job)
-    began = time.monotonic()
-    localizer = class_of(name)().fit(training, sites, job.settings(), span(progress, *parts["fit"]))
-    stages["fit"] = time.monotonic() - began
-    began = time.monotonic()
-    plain, calibration = _calibrate(localizer, training, sites, job, streets, span(progress, *parts["calibrate"]))
-    stages["calibrate"] = time.monotonic() - began
-    model = TrainedLocalizer(localizer, variant, plain, calibration, streets, {})
-    located, errors, rows = None, None, np.flatnonzero(test)
-    if len(rows):
-        began = time.monotonic()
-        asked = np.ones(len(data), dtype=bool) if sample else _of_groups_with(data, test)
-        everything = model.localize(data.take(asked), span(progress, *parts["test"]), job.device, job.threads)
-        of_test = np.flatnonzero(test[asked])
-        located = Located(*(getattr(everything, column)[of_test] for column in Located.__dataclass_fields__))
-        error_m = distance_m(located.lon, located.lat, data.lon[rows], data.lat[rows])
-        fixed = np.isfinite(error_m)
-        errors = errors_of(error_m[fixed], located.radius_50_m[fixed], located.radius_90_m[fixed])
-        stages["test"] = time.monotonic() - began
-        if job.refit:
-            began = time.monotonic()
-            localizer = class_of(name)().fit(data, sites, job.settings(), span(progress, *parts["refit"]))
-            stages["refit"] = time.monotonic() - began
+    with _timed(stages, "learning"):
+        model = learn(
+            what_is_left(data, test, job.split), sites, job, streets, span(progress, 0.0, 0.55 if again else 0.95)
+        )
+    located, errors = None, None
+    if judged:
+        with _timed(stages, "judging"):
+            part = span(progress, 0.55, 0.6) if again else span(progress, 0.95, 1.0)
+            located, errors = judge(model, data, test, job.split, part, job.device, job.threads)
+    if again:
+        with _timed(stages, "learning again"):
+            localizer = class_of(name)().fit(data, sites, job.settings(), span(progress, 0.6, 1.0))
+            model = replace(model, localizer=localizer)
     card = {
         "method": job.method,
         "records": int(data.has_truth.sum()),
@@ -243,12 +233,65 @@ def train_localizer(
         "split": job.split,
         "test_share": job.test_share,
         "seed": job.seed,
-        "learned_from_all": bool(job.refit or not len(rows)),
+        "learned_from_all": again or not judged,
         "errors": asdict(errors) if errors else None,
         "seconds": {stage: round(seconds, 1) for stage, seconds in stages.items()},
     }
     progress(1.0)
-    return Trained(replace(model, localizer=localizer, card=card), rows, located, errors, stages)
+    return Trained(replace(model, card=card), np.flatnonzero(test), located, errors, stages)
+
+
+def what_is_left(data: Measurements, test: np.ndarray, split: str) -> Measurements:
+    """Return what may be learned from when `test`, a mask, is held out.
+
+    Whole trajectories go; with split "sample" the records stay, without their truth, as what was heard before and after the others.
+    """
+    return data.without_truth(test) if split == "sample" else data.take(~_of_trajectories_with(data, test))
+
+
+def learn(
+    data: Measurements,
+    sites: CellSites,
+    job: TrainJob,
+    streets: StreetLines | None = None,
+    progress: Progress = no_progress,
+) -> TrainedLocalizer:
+    """Fit the method, and calibrate its radii on records it has not learned from; nothing is held out for a test.
+
+    Raises
+    ------
+    InputError
+        When too few records have a truth.
+    """
+    name, variant = parts_of(job.method)
+    localizer = class_of(name)().fit(data, sites, job.settings(), span(progress, 0.0, 0.6))
+    plain, calibration = _calibrate(localizer, data, sites, job, streets, span(progress, 0.6, 1.0))
+    return TrainedLocalizer(localizer, variant, plain, calibration, streets, {})
+
+
+def judge(
+    model: TrainedLocalizer,
+    data: Measurements,
+    test: np.ndarray,
+    split: str,
+    progress: Progress = no_progress,
+    device: str = "cpu",
+    threads: int = 1,
+) -> tuple[Located, Errors]:
+    """Say where `model` puts the records `test` (a mask) and how far off that is; it is given their whole trajectories.
+
+    Raises
+    ------
+    InputError
+        When none can be localised.
+    """
+    asked = np.ones(len(data), dtype=bool) if split == "sample" else _of_trajectories_with(data, test)
+    everything = model.localize(data.take(asked), progress, device, threads)
+    rows = np.flatnonzero(test[asked])
+    located = Located(*(getattr(everything, column)[rows] for column in Located.__dataclass_fields__))
+    error_m = distance_m(located.lon, located.lat, data.lon[test], data.lat[test])
+    fixed = np.isfinite(error_m)
+    return located, errors_of(error_m[fixed], located.radius_50_m[fixed], located.radius_90_m[fixed])
 
 
 def variant_of(
@@ -283,18 +326,14 @@ def variant_of(
     return Fixes(x_m, y_m, spread_m)
 
 
-def _stages(job: TrainJob) -> dict[str, tuple[float, float]]:
-    """Begin and end of each stage's progress."""
-    last = 0.55 if job.refit and job.test_share > 0 else 0.98
-    return {
-        "fit": (0.0, 0.6 * last),
-        "calibrate": (0.6 * last, 0.95 * last),
-        "test": (0.95 * last, last),
-        "refit": (last, 1.0),
-    }
+@contextmanager
+def _timed(stages: dict[str, float], name: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    stages[name] = time.monotonic() - began
 
 
-def _of_groups_with(data: Measurements, test: np.ndarray) -> np.ndarray:
+def _of_trajectories_with(data: Measurements, test: np.ndarray) -> np.ndarray:
     """Records, with and without truth, of the trajectories that a held-out record belongs to, shape (n,)."""
     return np.isin(data.trajectory, np.unique(data.trajectory[test]))
 
@@ -308,30 +347,9 @@ def _calibrate(
     progress: Progress,
 ) -> tuple[Calibration, Calibration]:
     """Calibrate the method, and its variant, on records that were not learned from."""
-    name, variant = parts_of(job.method)
     coded = training.recoded(localizer.cells_)
-    frame = localizer.frame_
-    fixes = localizer.out_of_fold_
-    if fixes is None:
-        rng = np.random.default_rng([job.seed, 1])
-        try:
-            code = groups(training, job.split)
-        except InputError:  # one trajectory is left: its end tells more than nothing
-            code = np.where(training.has_truth, np.arange(len(training)) * 5 // max(1, len(training)), -1)
-        apart = held_out(code, _CALIBRATION_SHARE, rng)
-        sample = job.split == "sample"
-        rest = training.without_truth(apart) if sample else training.take(~apart)
-        other = class_of(name)().fit(rest, sites, job.settings(), span(progress, 0.0, 0.9))
-        asked = np.ones(len(training), dtype=bool) if sample else apart
-        found = other.predict(
-            training.take(asked).recoded(other.cells_), span(progress, 0.9, 1.0), job.device, job.threads
-        )
-        frame = other.frame_
-        columns = np.full((3, len(training)), np.nan)
-        columns[:, asked] = found.x_m, found.y_m, found.spread_m
-        columns[:, ~apart] = np.nan
-        fixes = Fixes(*columns)
-    true_x_m, true_y_m = frame.to_xy(training.lon, training.lat)
+    fixes = localizer.out_of_fold_ or _held_out_fixes(localizer, training, sites, job, progress)
+    true_x_m, true_y_m = localizer.frame_.to_xy(training.lon, training.lat)
 
     def calibration_of(found: Fixes) -> Calibration:
         error_m = np.hypot(found.x_m - true_x_m, found.y_m - true_y_m)
@@ -339,14 +357,36 @@ def _calibrate(
         return Calibration.of(error_m[usable], found.spread_m[usable])
 
     plain = calibration_of(fixes)
+    variant = parts_of(job.method)[1]
     if not variant:
         return plain, plain
-    if frame != localizer.frame_:
-        lon, lat = frame.to_lonlat(fixes.x_m, fixes.y_m)
-        fixes = Fixes(*localizer.frame_.to_xy(lon, lat), fixes.spread_m)
-        true_x_m, true_y_m = localizer.frame_.to_xy(training.lon, training.lat)
     network = streets.in_frame(localizer.frame_) if streets else None
     return plain, calibration_of(variant_of(variant, fixes, coded, plain, network))
+
+
+def _held_out_fixes(
+    localizer: Localizer, training: Measurements, sites: CellSites, job: TrainJob, progress: Progress
+) -> Fixes:
+    """Fixes, in the frame of `localizer`, by another one that learned from most of `training`; of what it did not, else NaN."""
+    sample = job.split == "sample"
+    try:
+        code = groups(training, job.split)
+        apart = held_out(code, _CALIBRATION_SHARE, np.random.default_rng([job.seed, 1]))
+        rest = what_is_left(training, apart, job.split)
+    except InputError:  # a single trajectory is left to learn from: its last part tells more than nothing
+        known = np.flatnonzero(training.has_truth)
+        apart = np.zeros(len(training), dtype=bool)
+        apart[known[int((1 - _CALIBRATION_SHARE) * len(known)) :]] = True
+        rest = training.take(~apart)
+    other = class_of(localizer.method)().fit(rest, sites, job.settings(), span(progress, 0.0, 0.9))
+    asked = np.ones(len(training), dtype=bool) if sample else apart
+    part = training.take(asked).recoded(other.cells_)
+    found = other.predict(part, span(progress, 0.9, 1.0), job.device, job.threads)
+    lon, lat = other.frame_.to_lonlat(found.x_m, found.y_m)
+    columns = np.full((3, len(training)), np.nan)
+    columns[:, asked] = (*localizer.frame_.to_xy(lon, lat), found.spread_m)
+    columns[:, ~apart] = np.nan
+    return Fixes(*columns)
 
 
 def _bridged(fixes: Fixes, data: Measurements, n_known: np.ndarray) -> Fixes:
