@@ -37,6 +37,9 @@ NAMES = (
     "deepmend_table2",
     "deepmend_rings",
     "deepmend_speed",
+    "mr_table4",
+    "mr_sets",
+    "mr_throughput",
 )
 PAGE = kit.ROOT / "docs" / "benchmarks.md"
 INTRODUCTION = """# Benchmarks
