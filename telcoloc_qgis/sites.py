@@ -12,6 +12,7 @@ from qgis.core import (
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsCsException,
+    QgsFeature,
     QgsFeatureRequest,
     QgsPointXY,
     QgsProcessingFeatureSource,
@@ -43,6 +44,19 @@ def id_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
+
+
+def point_of(feature: QgsFeature) -> QgsPointXY | str:
+    """Return where a feature is, or what is wrong with its geometry."""
+    geometry = feature.geometry()
+    if geometry.isNull() or geometry.isEmpty():
+        return "no geometry"
+    if geometry.isMultipart() and geometry.constGet().numGeometries() > 1:
+        return f"{geometry.constGet().numGeometries()} points in one feature"
+    point = geometry.asMultiPoint()[0] if geometry.isMultipart() else geometry.asPoint()
+    if not (math.isfinite(point.x()) and math.isfinite(point.y())):
+        return f"coordinates {point.x()}, {point.y()}"
+    return point
 
 
 def read_sites(
@@ -88,16 +102,9 @@ def read_sites(
     for count, feature in enumerate(source.getFeatures(request)):
         if count % 1000 == 0:
             run.progress(0.0)
-        geometry = feature.geometry()
-        if geometry.isNull() or geometry.isEmpty():
-            rejected.append(f"feature {feature.id()}: no geometry")
-            continue
-        if geometry.isMultipart() and geometry.constGet().numGeometries() > 1:
-            rejected.append(f"feature {feature.id()}: {geometry.constGet().numGeometries()} points in one feature")
-            continue
-        point = geometry.asMultiPoint()[0] if geometry.isMultipart() else geometry.asPoint()
-        if not (math.isfinite(point.x()) and math.isfinite(point.y())):
-            rejected.append(f"feature {feature.id()}: coordinates {point.x()}, {point.y()}")
+        point = point_of(feature)
+        if isinstance(point, str):
+            rejected.append(f"feature {feature.id()}: {point}")
             continue
         name = id_text(feature[id_field]) if id_field else str(feature.id())
         if not name:
