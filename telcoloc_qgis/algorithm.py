@@ -36,6 +36,7 @@ from qgis.PyQt.QtGui import QIcon
 from ..models.chunks import is_out_of_memory
 from ..models.environment import resolve_device
 from ..models.errors import Cancelled, TelcoLocError
+from .columns import PlainFile, plain_file
 from .crs import forget_those_of_ended_threads
 from .feedback import FeedbackProgress
 from .outputs import Outputs
@@ -117,6 +118,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         self._broken = ""
         self._raster_sources: dict[str, list[tuple[str, str]]] = {}
         self._input_files: dict[str, str] = {}
+        self._plain_files: dict[str, PlainFile] = {}
 
     # What a subclass writes
 
@@ -167,6 +169,10 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
     def input_files(self) -> dict[str, str]:
         """Return the parameter that reads each file, by the file's real path."""
         return dict(self._input_files)
+
+    def plain_files(self) -> dict[str, PlainFile]:
+        """Return the file behind each vector parameter that shows just what its file holds."""
+        return dict(self._plain_files)
 
     def tr(self, text: str) -> str:
         """Translate in the context of the plugin."""
@@ -255,6 +261,8 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
                 if isinstance(definition, QgsProcessingParameterFeatureSource):
                     layer = self.parameterAsLayer(parameters, name, context)
                     sources = [layer.source()] if layer is not None and layer.providerType() == "ogr" else []
+                    file = plain_file(parameters.get(name), layer)
+                    self._plain_files.update({name: file} if file else {})
                 elif isinstance(definition, QgsProcessingParameterFile) and reader.given(name):
                     sources = [str(reader.file(name))]
                 self._input_files.update({os.path.realpath(source.split("|")[0]): name for source in sources})

@@ -6,7 +6,7 @@ a trajectory is what is localised as one path. Readers of the formats people hav
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -254,26 +254,68 @@ def measurements(
     if not np.isfinite(time_s).all():
         raise InputError(f"Record {int(np.flatnonzero(~np.isfinite(time_s))[0])} has no time.")
     devices, device_code = np.unique(np.asarray(device).astype(str), return_inverse=True)
-    if trajectory is None:
-        trajectories, code = _by_gaps(devices, device_code, time_s, max_gap_s)
-    else:
-        names, code = np.unique(np.asarray(trajectory).astype(str), return_inverse=True)
-        trajectories = tuple(names.tolist())
-    order = np.lexsort((np.arange(n), time_s, code))
     names, codes = np.unique(cell.astype(str), return_inverse=True)
     codes = codes.reshape(cell.shape)
     if len(names) and names[0] == "":
         names, codes = names[1:], codes - 1
+    given = None
+    if trajectory is not None:
+        texts, trajectory_code = np.unique(np.asarray(trajectory).astype(str), return_inverse=True)
+        given = texts.tolist(), trajectory_code
+    return measurements_of_codes(
+        (devices.tolist(), device_code),
+        time_s,
+        (names.tolist(), codes),
+        rss_dbm,
+        trajectory=given,
+        lon=lon,
+        lat=lat,
+        row=row,
+        signals=signals,
+        max_gap_s=max_gap_s,
+    )
+
+
+def measurements_of_codes(
+    device: tuple[Sequence[str], np.ndarray],
+    time_s: np.ndarray,
+    cell: tuple[Sequence[str], np.ndarray],
+    rss_dbm: np.ndarray,
+    *,
+    trajectory: tuple[Sequence[str], np.ndarray] | None = None,
+    lon: np.ndarray | None = None,
+    lat: np.ndarray | None = None,
+    row: np.ndarray | None = None,
+    signals: Mapping[str, np.ndarray] | None = None,
+    max_gap_s: float = 600.0,
+) -> Measurements:
+    """Build measurements as `measurements` does, from names that are codes already: what millions of rows need.
+
+    Parameters
+    ----------
+    device, cell, trajectory
+        Different names, and which of them each row has: shape (n,), for cells (n, k ≤ 7) with -1 for none.
+    time_s
+        Finite.
+    """
+    n = len(time_s)
+    devices, device_code = _in_order(*device)
+    cells, cell_code = _in_order(*cell)
+    if trajectory is None:
+        trajectories, code = _by_gaps(np.array(devices, dtype=str), device_code, time_s, max_gap_s)
+    else:
+        trajectories, code = _in_order(*trajectory)
+    order = np.lexsort((np.arange(n), time_s, code))
     wide = np.full((n, MOST_CELLS), -1, dtype=np.int32)
-    wide[:, : cell.shape[1]] = codes
+    wide[:, : cell_code.shape[1]] = cell_code
     nan = np.full(n, np.nan)
     return Measurements(
-        tuple(devices.tolist()),
+        devices,
         device_code[order].astype(np.int32),
         trajectories,
         code[order].astype(np.int32),
-        time_s[order],
-        tuple(names.tolist()),
+        np.asarray(time_s, dtype=float)[order],
+        cells,
         wide[order],
         _wide(rss_dbm)[order],
         np.asarray(nan if lon is None else lon, dtype=float)[order],
@@ -281,6 +323,16 @@ def measurements(
         np.asarray(np.arange(n) if row is None else row, dtype=np.int64)[order],
         {name: _wide(values)[order] for name, values in (signals or {}).items()},
     )
+
+
+def _in_order(names: Sequence[str], codes: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names that occur, sorted, and their codes; -1 stays -1."""
+    occur = np.zeros(len(names) + 1, dtype=bool)
+    occur[codes] = True  # -1 is the last one
+    present = sorted(np.flatnonzero(occur[:-1]).tolist(), key=names.__getitem__)
+    new = np.full(len(names) + 1, -1, dtype=np.int64)
+    new[present] = np.arange(len(present))
+    return tuple(names[one] for one in present), new[codes]
 
 
 def _wide(values: np.ndarray) -> np.ndarray:

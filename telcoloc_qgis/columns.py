@@ -1,0 +1,280 @@
+"""Layers and tables as columns of numpy arrays, part by part, so that millions of rows need little time and memory.
+
+A plain file is read by GDAL's column-wise stream (Arrow); everything else (memory layers, databases, filters, selections, edits,
+joined or computed fields) feature by feature through QGIS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
+    QgsCsException,
+    QgsFeature,
+    QgsFeatureRequest,
+    QgsMapLayer,
+    QgsProcessingFeatureSource,
+    QgsProcessingFeatureSourceDefinition,
+    QgsProviderRegistry,
+    QgsVectorLayer,
+    QgsWkbTypes,
+)
+from qgis.PyQt.QtCore import QDateTime, Qt
+
+from ..models.errors import InputError
+from ..models.progress import Progress
+
+if TYPE_CHECKING:
+    from .algorithm import Run
+
+#: Rows of one part: half a second of reading, so that cancelling is prompt.
+PART_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a table.
+
+    Parameters
+    ----------
+    rows
+        Feature ids, shape (n,), int64.
+    columns
+        By field: numbers with NaN, datetime64[ms], bytes or text with "" for NULL, shape (n,), perhaps masked.
+    x, y
+        Position of point geometries in the layer's CRS, shape (n,), NaN for none; None when not asked for.
+    """
+
+    rows: np.ndarray
+    columns: dict[str, np.ndarray]
+    x: np.ndarray | None = None
+    y: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class PlainFile:
+    """A table in a file that GDAL can read just as QGIS shows it."""
+
+    path: str
+    layer: str
+    options: tuple[str, ...]
+
+
+def plain_file(value: object, layer: QgsMapLayer | None) -> PlainFile | None:
+    """The file behind a feature source, None when QGIS shows something else than what the file holds.
+
+    Parameters
+    ----------
+    value
+        Of the parameter, as given.
+    layer
+        It names.
+    """
+    if isinstance(value, QgsProcessingFeatureSourceDefinition):
+        whole = not value.selectedFeaturesOnly and value.featureLimit < 0 and not value.filterExpression
+    else:
+        whole = isinstance(value, (str, QgsMapLayer))
+    if not whole or not isinstance(layer, QgsVectorLayer) or layer.providerType() != "ogr":
+        return None
+    if layer.isEditable() or layer.subsetString():
+        return None
+    parts = QgsProviderRegistry.instance().decodeUri("ogr", layer.source())
+    if not parts.get("path") or parts.get("vsiPrefix") or parts.get("authcfg") or parts.get("layerId") is not None:
+        return None
+    return PlainFile(parts["path"], parts.get("layerName") or "", tuple(parts.get("openOptions") or ()))
+
+
+def parts_of(
+    run: Run,
+    source: QgsProcessingFeatureSource,
+    parameter: str,
+    fields: Sequence[str],
+    points: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Part]:
+    """Read some fields of a source, part by part.
+
+    Parameters
+    ----------
+    fields
+        Names of fields of `source`.
+    points
+        Whether the positions of point geometries are wanted.
+
+    Raises
+    ------
+    InputError
+        When a file ends before its end.
+    """
+    total = max(source.featureCount(), 1)
+    progress = progress or run.progress
+    file = run.parameters.algorithm.plain_files().get(parameter)
+    done = 0
+    parts = _by_gdal(file, source, fields, points) if file else None
+    for part in parts if parts is not None else _by_qgis(source, fields, points):
+        yield part
+        done += len(part)
+        progress(min(done / total, 1.0))
+
+
+def _by_gdal(
+    file: PlainFile, source: QgsProcessingFeatureSource, fields: Sequence[str], points: bool
+) -> Iterator[Part] | None:
+    """The parts of a plain file, None where GDAL is too old for streams or would read something else than QGIS."""
+    from osgeo import gdal, ogr
+
+    if not hasattr(ogr.Layer, "GetArrowStreamAsNumPy"):  # before GDAL 3.6
+        return None
+    try:
+        dataset = gdal.OpenEx(file.path, gdal.OF_VECTOR | gdal.OF_READONLY, open_options=list(file.options))
+    except RuntimeError:
+        return None
+    if dataset is None:
+        return None
+    layer = dataset.GetLayerByName(file.layer) if file.layer else dataset.GetLayer(0)
+    if layer is None or (not file.layer and dataset.GetLayerCount() > 1):
+        return None
+    definition = layer.GetLayerDefn()
+    kinds = {
+        definition.GetFieldDefn(index).GetName(): definition.GetFieldDefn(index).GetType()
+        for index in range(definition.GetFieldCount())
+    }
+    driver = dataset.GetDriver().ShortName
+    id_column = layer.GetFIDColumn() or "OGC_FID"
+    readable = {ogr.OFTString, ogr.OFTInteger, ogr.OFTInteger64, ogr.OFTReal}
+    if driver == "GPKG":  # its times are UTC; elsewhere the stream drops their zone
+        readable.add(ogr.OFTDateTime)
+    if any(kinds.get(name) not in readable for name in fields) or id_column in kinds:
+        return None
+    kind = QgsWkbTypes.flatType(source.wkbType())
+    if points and kind != QgsWkbTypes.Type.Point:
+        return None
+    layer.SetIgnoredFields([name for name in kinds if name not in fields] + ([] if points else ["OGR_GEOMETRY"]))
+    stamped = [name for name in fields if kinds[name] == ogr.OFTDateTime]
+    return _stream(dataset, layer, id_column, list(fields), stamped, points)
+
+
+def _stream(
+    dataset: object, layer: object, id_column: str, fields: list[str], stamped: list[str], points: bool
+) -> Iterator[Part]:
+    geometry_column = layer.GetGeometryColumn() or "wkb_geometry"
+    stream = layer.GetArrowStreamAsNumPy(options=[f"MAX_FEATURES_IN_BATCH={PART_ROWS}"])
+    for batch in stream:
+        columns = {name: batch[name] for name in fields}
+        for name in stamped:  # no zone is theirs but UTC: seconds say so
+            column = np.ma.asarray(columns[name])
+            seconds = column.data.astype("datetime64[ms]").astype(np.int64) / 1e3
+            columns[name] = np.where(np.ma.getmaskarray(column) | np.isnat(column.data), np.nan, seconds)
+        x = y = None
+        if points:
+            x, y = _xy(np.ma.asarray(batch[geometry_column]))
+        yield Part(np.asarray(batch[id_column]).astype(np.int64), columns, x, y)
+    del stream, layer, dataset  # in this order: GDAL owns the layer by its dataset
+
+
+def _xy(shapes: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of a column of points as WKB; what is NULL, empty or no point is NaN."""
+    xy = np.full((len(shapes), 2), np.nan)
+    known = ~np.ma.getmaskarray(shapes)
+    rows = [row for row in np.flatnonzero(known) if shapes.data[row] is not None and len(shapes.data[row]) >= 21]
+    heads = b"".join(bytes(shapes.data[row][5:21]) for row in rows)
+    if any(shapes.data[row][0] != 1 for row in rows):  # big-endian: rare enough to be read slowly
+        for row in rows:
+            order = "<f8" if shapes.data[row][0] == 1 else ">f8"
+            xy[row] = np.frombuffer(bytes(shapes.data[row][5:21]), dtype=order)
+    else:
+        xy[rows] = np.frombuffer(heads, dtype="<f8").reshape(-1, 2)
+    return xy[:, 0], xy[:, 1]
+
+
+def _by_qgis(source: QgsProcessingFeatureSource, fields: Sequence[str], points: bool) -> Iterator[Part]:
+    request = QgsFeatureRequest()
+    request.setSubsetOfAttributes(list(fields), source.fields())
+    if not points:
+        request.setFlags(QgsFeatureRequest.Flag.NoGeometry)
+    indices = [source.fields().lookupField(name) for name in fields]
+    numeric = [source.fields().at(index).isNumeric() for index in indices]
+    waiting: list[tuple] = []
+    for feature in source.getFeatures(request):
+        waiting.append((feature.id(), feature.attributes(), _point(feature) if points else None))
+        if len(waiting) >= PART_ROWS // 4:
+            yield _part(waiting, fields, indices, numeric, points)
+            waiting = []
+    if waiting:
+        yield _part(waiting, fields, indices, numeric, points)
+
+
+def _part(waiting: list[tuple], fields: Sequence[str], indices: list[int], numeric: list[bool], points: bool) -> Part:
+    columns = {}
+    for name, index, number in zip(fields, indices, numeric):
+        values = [attributes[index] for _, attributes, _ in waiting]
+        if number:
+            columns[name] = np.array(
+                [value if isinstance(value, (int, float)) else np.nan for value in values],
+            )
+        else:
+            columns[name] = np.array([_text(value) for value in values], dtype=str)
+    rows = np.array([row for row, _, _ in waiting], dtype=np.int64)
+    if not points:
+        return Part(rows, columns)
+    xy = np.array([point for _, _, point in waiting], dtype=float).reshape(-1, 2)
+    return Part(rows, columns, xy[:, 0], xy[:, 1])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, QDateTime):
+        return value.toString(Qt.DateFormat.ISODateWithMs) if value.isValid() else ""
+    if value is None or not isinstance(value, (int, float, bool)):
+        text = getattr(value, "toString", lambda *_: "")
+        return str(text(Qt.DateFormat.ISODate)) if hasattr(value, "toPyDate") else ""
+    return str(value)
+
+
+def _point(feature: QgsFeature) -> tuple[float, float]:
+    geometry = feature.geometry()
+    if geometry.isNull() or geometry.isEmpty():
+        return (np.nan, np.nan)
+    if geometry.isMultipart():
+        points = geometry.asMultiPoint()
+        return (points[0].x(), points[0].y()) if len(points) == 1 else (np.nan, np.nan)
+    point = geometry.asPoint()
+    return (point.x(), point.y())
+
+
+def is_points(source: QgsProcessingFeatureSource) -> bool:
+    """Whether a source has point geometries."""
+    return QgsWkbTypes.geometryType(source.wkbType()) == QgsWkbTypes.GeometryType.PointGeometry
+
+
+def to_lonlat(
+    run: Run, x: np.ndarray, y: np.ndarray, crs: QgsCoordinateReferenceSystem
+) -> tuple[np.ndarray, np.ndarray]:
+    """Longitude and latitude [°, EPSG:4326] of positions (n,) in `crs`; NaN stays, and is what cannot be placed."""
+    wgs84 = QgsCoordinateReferenceSystem("EPSG:4326")
+    if crs == wgs84:
+        return x, y
+    transform = QgsCoordinateTransform(crs, wgs84, run.context.transformContext())
+    lon, lat = np.full(len(x), np.nan), np.full(len(y), np.nan)
+    for row in np.flatnonzero(np.isfinite(x) & np.isfinite(y)):
+        try:
+            point = transform.transform(float(x[row]), float(y[row]))
+        except QgsCsException:
+            continue
+        if np.isfinite(point.x()) and np.isfinite(point.y()):
+            lon[row], lat[row] = point.x(), point.y()
+    return lon, lat
+
+
+def no_rows(parameter: str, source: QgsProcessingFeatureSource) -> InputError:
+    """Say that a source is empty."""
+    return InputError(f"{parameter}: layer '{source.sourceName()}' has no features (check its filter and selection).")
