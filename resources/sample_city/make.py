@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 os.environ.setdefault("PROJ_DATA", "/usr/share/proj")  # a venv over system packages does not find it
 
 from portmare.buildings import Building, make_buildings
 from portmare.geopackage import Layer, write
+from portmare.measurements import Trip, make_trips, write_table
 from portmare.sites import HOURS, Cell, Site, make_cells, make_sites
 from portmare.streets import SPEED, Street, make_streets
 from portmare.terrain import Terrain, make_terrain, populate
@@ -34,6 +36,7 @@ class City:
     sites: list[Site]
     cells: list[Cell]
     buildings: list[Building]
+    trips: list[Trip]
 
 
 def make_city(seed: int) -> City:
@@ -41,7 +44,9 @@ def make_city(seed: int) -> City:
     terrain = make_terrain(seed)
     streets = make_streets(terrain, seed)
     sites = make_sites(terrain, streets, seed)
-    return City(seed, terrain, streets, sites, make_cells(sites, seed), make_buildings(terrain, streets, seed))
+    cells = make_cells(sites, seed)
+    trips = make_trips(streets, cells, seed)
+    return City(seed, terrain, streets, sites, cells, make_buildings(terrain, streets, seed), trips)
 
 
 def base_stations(city: City) -> Layer:
@@ -160,18 +165,37 @@ def buildings(city: City) -> Layer:
     )
 
 
-LAYERS = [base_stations, cells, boundary, water, zones, streets, buildings]
+def walks_truth(city: City) -> Layer:
+    """Where the devices of measurements_unlabelled.csv really were."""
+    rows = (
+        (Point(xy), (trip.device, trip.number, datetime.fromtimestamp(time_s, timezone.utc)))
+        for trip in city.trips
+        if not trip.labelled
+        for time_s, xy in zip(trip.reports.time_s.tolist(), trip.reports.xy_m)
+    )
+    return Layer(
+        "walks_truth",
+        "Where the devices of measurements_unlabelled.csv were, one point a report",
+        "Point",
+        {"device": str, "trajectory": int, "time": datetime},
+        rows,
+    )
+
+
+LAYERS = [base_stations, cells, boundary, water, zones, streets, buildings, walks_truth]
+#: Tables beside the GeoPackage, and whether they hold the true positions.
+TABLES = {"measurements.csv": True, "measurements_unlabelled.csv": False}
 
 
 def main(seed: int = SEED, out: Path = OUT) -> City:
-    """Make the city and write it.
+    """Make the city and write it: the GeoPackage, and the tables beside it.
 
     Parameters
     ----------
     seed : int
         The same seed gives the same city.
     out : Path
-        The GeoPackage; replaced if it exists.
+        The GeoPackage; replaced if it exists, as are the tables in its folder.
 
     Returns
     -------
@@ -179,6 +203,9 @@ def main(seed: int = SEED, out: Path = OUT) -> City:
     """
     city = make_city(seed)
     write([layer(city) for layer in LAYERS], Path(out))
+    ids = [c.cell_id for c in city.cells]
+    for name, labelled in TABLES.items():
+        write_table([t for t in city.trips if t.labelled == labelled], ids, Path(out).with_name(name), labelled)
     return city
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+os.environ["QT_HASH_SEED"] = "0"  # attributes of the XML in the same order each time
 
 from qgis.core import (
     Qgis,
@@ -21,6 +22,7 @@ from qgis.core import (
     QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
     QgsFillSymbol,
+    QgsGraduatedSymbolRenderer,
     QgsLineSymbol,
     QgsMapRendererParallelJob,
     QgsMapSettings,
@@ -31,6 +33,7 @@ from qgis.core import (
     QgsRectangle,
     QgsReferencedRectangle,
     QgsRendererCategory,
+    QgsRendererRange,
     QgsRuleBasedRenderer,
     QgsSingleSymbolRenderer,
     QgsSymbol,
@@ -46,7 +49,15 @@ from qgis.PyQt.QtGui import QColor, QFont
 HERE = Path(__file__).resolve().parent
 GPKG = HERE / "sample_city.gpkg"
 ORDER = ["base_stations", "cells", "zones", "streets", "buildings", "water", "boundary"]  # top first
+REPORTS = ["walks_truth", "measurements", "measurements_unlabelled"]  # a group of their own, off
+TABLES = {  # beside the GeoPackage: query of QGIS's delimited text
+    "measurements": "type=csv&detectTypes=yes&xField=Longitude&yField=Latitude&crs=EPSG:4326&spatialIndex=no&watchFile=no",
+    "measurements_unlabelled": "type=csv&detectTypes=yes&geomType=none&watchFile=no",
+}
 TITLES = {
+    "measurements": "Measurement reports",
+    "measurements_unlabelled": "Measurement reports without positions",
+    "walks_truth": "Where the latter really were",
     "base_stations": "Base stations",
     "cells": "Cells",
     "zones": "Districts",
@@ -231,7 +242,33 @@ def boundary_style(layer: QgsVectorLayer) -> None:
     layer.setRenderer(QgsSingleSymbolRenderer(fill(LAND, "#b9c3c6", 0.2)))
 
 
+def measurements_style(layer: QgsVectorLayer) -> None:
+    """Draw a dot a report, coloured by the power of the serving cell."""
+    classes = [
+        (-140, -110, "#440154", "weaker than −110 dBm"),
+        (-110, -100, "#3b528b", "−110 to −100 dBm"),
+        (-100, -90, "#21918c", "−100 to −90 dBm"),
+        (-90, -80, "#5ec962", "−90 to −80 dBm"),
+        (-80, -44, "#d8c71e", "stronger than −80 dBm"),
+    ]
+    ranges = [QgsRendererRange(low, high, _dot(colour, 1.3), label) for low, high, colour, label in classes]
+    layer.setRenderer(QgsGraduatedSymbolRenderer("Dbm_1", ranges))
+    layer.setDisplayExpression("\"IMSI\" || ', ' || \"CellID_1\" || ' ' || \"Dbm_1\" || ' dBm'")
+
+
+def walks_truth_style(layer: QgsVectorLayer) -> None:
+    """Draw a small dark dot a report."""
+    layer.setRenderer(QgsSingleSymbolRenderer(_dot("#b3363e", 1.3)))
+    layer.setDisplayExpression("\"device\" || ', ' || format_date(\"time\", 'HH:mm:ss')")
+
+
+def _dot(colour: str, size: float) -> QgsSymbol:
+    return QgsMarkerSymbol.createSimple({"name": "circle", "color": colour, "size": str(size), "outline_style": "no"})
+
+
 STYLES = {
+    "measurements": measurements_style,
+    "walks_truth": walks_truth_style,
     "base_stations": base_stations_style,
     "cells": cells_style,
     "zones": zones_style,
@@ -242,11 +279,37 @@ STYLES = {
 }
 
 
+def open_layer(name: str) -> QgsVectorLayer:
+    """Return a layer of the GeoPackage, or a table beside it.
+
+    Raises
+    ------
+    RuntimeError
+        When it is not there.
+    """
+    if name in TABLES:
+        layer = QgsVectorLayer(f"{(HERE / name).as_uri()}.csv?{TABLES[name]}", TITLES[name], "delimitedtext")
+    else:
+        layer = QgsVectorLayer(f"{GPKG}|layername={name}", TITLES[name], "ogr")
+    if not layer.isValid():
+        raise RuntimeError(f"{name}: run make.py first")
+    return layer
+
+
+def _play(layer: QgsVectorLayer, start: str, end: str) -> None:
+    """Give the Temporal Controller the times of a layer's features, as expressions."""
+    times = layer.temporalProperties()
+    times.setIsActive(True)
+    times.setMode(Qgis.VectorTemporalMode.FeatureDateTimeStartAndEndFromExpressions)
+    times.setStartExpression(start)
+    times.setEndExpression(end)
+
+
 def make_styles() -> None:
     """Write styles/*.qml."""
     (HERE / "styles").mkdir(exist_ok=True)
     for name, style in STYLES.items():
-        layer = QgsVectorLayer(f"{GPKG}|layername={name}", TITLES[name], "ogr")
+        layer = open_layer(name)
         style(layer)
         path = HERE / "styles" / f"{name}.qml"
         parts = (
@@ -256,14 +319,18 @@ def make_styles() -> None:
             | QgsVectorLayer.StyleCategory.MapTips
         )
         layer.saveNamedStyle(str(path), parts)
-        # QGIS numbers symbol layers and rules at random: number them in order, so that equal styles are equal files
-        seen: dict[str, str] = {}
-        text = re.sub(
-            r"\{[0-9a-f]{8}-[0-9a-f-]{27}\}",
-            lambda m, seen=seen: seen.setdefault(m[0], f"{{00000000-0000-0000-0000-{len(seen) + 1:012d}}}"),
-            path.read_text(),
-        )
+        text = _numbered(path.read_text())
         path.write_text(text)
+
+
+def _numbered(text: str) -> str:
+    """Number in order what QGIS numbers at random (symbol layers, rules), so that equal styles are equal files."""
+    seen: dict[str, str] = {}
+    return re.sub(
+        r"\{[0-9a-f]{8}-[0-9a-f-]{27}\}",
+        lambda match: seen.setdefault(match[0], f"{{00000000-0000-0000-0000-{len(seen) + 1:012d}}}"),
+        text,
+    )
 
 
 def make_project() -> QgsProject:
@@ -275,16 +342,31 @@ def make_project() -> QgsProject:
     project.setFilePathStorage(Qgis.FilePathType.Relative)
     project.setBackgroundColor(QColor(HINTERLAND))
     project.setFileName(str(HERE / "sample_city.qgz"))
-    for name in ORDER:
-        layer = QgsVectorLayer(f"{GPKG}|layername={name}", TITLES[name], "ogr")
-        message, ok = layer.loadNamedStyle(str(HERE / "styles" / f"{name}.qml"))
-        if not ok:
-            raise RuntimeError(message)
+    group = project.layerTreeRoot().addGroup("Measurements")
+    for name in REPORTS + ORDER:
+        layer = open_layer(name)
+        if name in STYLES:
+            message, ok = layer.loadNamedStyle(str(HERE / "styles" / f"{name}.qml"))
+            if not ok:
+                raise RuntimeError(message)
         layer.setId(f"portmare_{name}")
+        profile = layer.elevationProperties()  # whose colours are drawn by chance
+        profile.setProfileLineSymbol(QgsLineSymbol.createSimple({"color": "#5a5a66"}))
+        profile.setProfileFillSymbol(fill("#5a5a66"))
+        profile.setProfileMarkerSymbol(_dot("#5a5a66", 1.3))
         project.addMapLayer(layer, False)
+        if name in REPORTS:
+            if name == "measurements":
+                _play(layer, 'datetime_from_epoch("MRTime")', 'datetime_from_epoch("MRTime" + 30000)')
+            elif name == "walks_truth":
+                _play(layer, '"time"', "\"time\" + to_interval('30 seconds')")
+            group.addLayer(layer).setExpanded(False)
+            continue
         node = project.layerTreeRoot().addLayer(layer)
         node.setItemVisibilityChecked(name != "cells")
         node.setExpanded(name == "base_stations")
+    group.setItemVisibilityChecked(False)
+    group.setExpanded(False)
     view = QgsReferencedRectangle(EXTENT, project.crs())
     project.viewSettings().setDefaultViewExtent(view)
     project.viewSettings().setPresetFullExtent(view)
@@ -295,13 +377,17 @@ def make_project() -> QgsProject:
 
 
 def _calm(path: Path) -> None:
-    """Take who saved the project and when out of it."""
+    """Take who saved the project and when out of it, and chance."""
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in sorted(archive.namelist()) if name.endswith(".qgs")}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             text = re.sub(r' (saveUser|saveUserFull|saveDateTime)="[^"]*"', "", data.decode())
             text = re.sub(r"<(creation|author)>[^<]*</", r"<\1></", text)
+            text = re.sub(r"(Annotations_)[0-9a-f_]{36}", r"\1portmare", _numbered(text))
+            text = re.sub(r"attachment:///\w+_styles\.db", "attachment:///portmare_styles.db", text)
+            text = re.sub(r'(<date type="Created" value=)"[^"]*"', r'\1"2025-01-01T00:00:00"', text)
+            text = re.sub(r"(?: *<layer-setting [^>]*/>\n)+", lambda m: "".join(sorted(m[0].splitlines(True))), text)
             archive.writestr(zipfile.ZipInfo(name, (2025, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
 
 

@@ -1,3 +1,4 @@
+import csv
 import hashlib
 import shutil
 import sqlite3
@@ -5,22 +6,26 @@ import subprocess
 import sys
 import zipfile
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from osgeo import osr
 from qgis.core import Qgis
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from shapely import wkb
+from shapely.geometry import Point
 from shapely.ops import unary_union
 from shapely.prepared import prep
 
 HERE = Path(__file__).resolve().parents[2] / "resources" / "sample_city"
 GPKG = HERE / "sample_city.gpkg"
 MADE_WITH_GEOS = "3.11."  # Debian 12's
-LAYERS = ["base_stations", "cells", "boundary", "water", "zones", "streets", "buildings"]
+LAYERS = ["base_stations", "cells", "boundary", "water", "zones", "streets", "buildings", "walks_truth"]
+TABLES = ["measurements.csv", "measurements_unlabelled.csv"]
 
 
 def read(path, layer):
@@ -46,6 +51,24 @@ def water(city):
     return unary_union([row["geom"] for row in city["water"]])
 
 
+def read_table(name):
+    with (HERE / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def reports():
+    """Rows of the table with positions, and these in metres of the city's CRS."""
+    rows = read_table("measurements.csv")
+    systems = [osr.SpatialReference(), osr.SpatialReference()]
+    for system, code in zip(systems, (4326, 32628)):
+        system.ImportFromEPSG(code)
+        system.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    transform = osr.CoordinateTransformation(*systems)
+    places = [transform.TransformPoint(float(row["Longitude"]), float(row["Latitude"]))[:2] for row in rows]
+    return rows, np.array(places)
+
+
 def xy(rows):
     return np.array([row["geom"].coords[0] for row in rows])
 
@@ -61,6 +84,9 @@ def test_the_same_seed_gives_the_committed_city(city, tmp_path):
             assert {frozenset(row) for row in new} == {frozenset(row) for row in city[layer]}
             continue
         assert len(new) == len(city[layer])
+        if layer == LAYERS[0]:
+            for table in TABLES:
+                assert again.with_name(table).read_bytes() == (HERE / table).read_bytes()
         for a, b in zip(new, city[layer]):
             assert {k: v for k, v in a.items() if k != "geom"} == {k: v for k, v in b.items() if k != "geom"}
 
@@ -210,6 +236,92 @@ def test_buildings_stand_on_land_off_the_streets_and_apart(city, water):
     assert max(row["height_m"] for row in city["buildings"]) > 80
 
 
+def test_tables_of_reports_look_as_operators_have_them(city):
+    known = {row["cell_id"] for row in city["cells"]}
+    assert sum((HERE / name).stat().st_size for name in TABLES) < 1.1e6
+    with_truth, without = (read_table(name) for name in TABLES)
+    assert (len(with_truth), len(without)) == (5264, 1021)
+    header = ["IMSI", "TrajID", "MRTime"]
+    header += [f"{name}_{i}" for i in range(1, 8) for name in ("RNCID", "CellID", "AsuLevel", "SignalLevel", "Dbm")]
+    assert list(without[0]) == header
+    assert list(with_truth[0]) == [*header, "Longitude", "Latitude"]
+    assert len({row["TrajID"] for row in with_truth}) == 24
+    assert {row["TrajID"] for row in without} == {str(number) for number in range(25, 30)}
+    assert {row["IMSI"] for row in without} < {row["IMSI"] for row in with_truth}
+    for row in with_truth + without:
+        cells = [row[f"CellID_{i}"] for i in range(1, 8)]
+        heard = [cell for cell in cells if cell]
+        assert cells == heard + [""] * (7 - len(heard))
+        assert len(set(heard)) == len(heard) > 0
+        assert set(heard) <= known
+        dbm = [int(row[f"Dbm_{i}"]) for i in range(1, len(heard) + 1)]
+        assert dbm[0] >= max(dbm) - 4  # serves while no other is 3 dB stronger, before rounding
+        assert [int(row[f"AsuLevel_{i}"]) for i in range(1, len(heard) + 1)] == [value + 140 for value in dbm]
+        assert all(row[f"RNCID_{i}"] == "" for i in range(1, 8))
+
+
+def test_devices_move_as_their_kind_does(reports):
+    rows, places = reports
+    trajectory = np.array([int(row["TrajID"]) for row in rows])
+    time_s = np.array([int(row["MRTime"]) for row in rows]) / 1000
+    assert (np.diff(trajectory) >= 0).all()
+    likely = {"walk": (1.0, 1.6), "bike": (2.5, 5.5), "bus": (3.0, 8.0), "car": (4.0, 12.0)}
+    fastest = {"walk": 1.7, "bike": 6.5, "bus": 14.0, "car": 15.0}
+    for number in np.unique(trajectory):
+        part = trajectory == number
+        kind = rows[np.flatnonzero(part)[0]]["IMSI"].split("-")[0]
+        wait = np.diff(time_s[part])
+        speed = np.hypot(*np.diff(places[part], axis=0).T) / wait
+        assert wait.min() > 1
+        assert np.median(wait) == pytest.approx(2, abs=0.05)
+        assert likely[kind][0] < speed.mean() < likely[kind][1]
+        assert speed.max() < fastest[kind] + 0.1  # positions are rounded to a decimetre
+        assert np.ptp(time_s[part]) < 15 * 60
+
+
+def test_devices_keep_to_streets_and_vehicles_to_one_ways(city, reports):
+    rows, places = reports
+    streets = [street for street in city["streets"] if street["class"] != "motorway"]
+    ends = np.array([street["geom"].coords[k] for street in streets for k in (0, -1)])
+    near = (np.hypot(*(ends - places.mean(axis=0)).T) < 2500).reshape(-1, 2).all(axis=1)
+    streets = [street for street, one in zip(streets, near) if one]
+    network = unary_union([street["geom"] for street in streets])
+    assert all(network.distance(Point(place)) < 0.3 for place in places[::7])
+    truth = xy(city["walks_truth"])
+    assert all(network.distance(Point(place)) < 0.3 for place in truth[::7])
+    travelled = 0
+    for street in streets:
+        if not street["oneway"]:
+            continue
+        x_min, y_min, x_max, y_max = street["geom"].buffer(0.3).bounds
+        inside = ((places > (x_min, y_min)) & (places < (x_max, y_max))).all(axis=1)
+        for k in np.flatnonzero(inside[:-1] & inside[1:]):
+            here, there = Point(places[k]), Point(places[k + 1])
+            on_it = max(street["geom"].distance(here), street["geom"].distance(there)) < 0.3
+            if on_it and rows[k]["TrajID"] == rows[k + 1]["TrajID"] and not rows[k]["IMSI"].startswith("walk"):
+                assert street["geom"].project(there) > street["geom"].project(here) - 0.5
+                travelled += 1
+    assert travelled > 20
+
+
+def test_the_truth_of_the_table_without_positions_fits_it_row_by_row(city):
+    rows = read_table("measurements_unlabelled.csv")
+    assert len(rows) == len(city["walks_truth"])
+    for row, truth in zip(rows, city["walks_truth"]):
+        assert (row["IMSI"], int(row["TrajID"])) == (truth["device"], truth["trajectory"])
+        moment = datetime.fromisoformat(truth["time"].replace("Z", "+00:00")).timestamp()
+        assert moment == pytest.approx(int(row["MRTime"]) / 1000, abs=0.0015)
+
+
+def test_the_nearest_cells_are_heard_best(city, reports):
+    rows, places = reports
+    at = {row["cell_id"]: row["geom"].coords[0] for row in city["cells"]}
+    distance = np.array([np.hypot(*(at[row["CellID_1"]] - place)) for row, place in zip(rows, places)])
+    assert np.median(distance) < 350  # sites stand 400 m apart
+    serving = np.array([int(row["Dbm_1"]) for row in rows])
+    assert -0.9 < np.corrcoef(np.log(distance), serving)[0, 1] < -0.1
+
+
 def test_the_project_is_relative_and_leaves_the_data_alone(tmp_path):
     with zipfile.ZipFile(HERE / "sample_city.qgz") as archive:
         text = "".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".qgs"))
@@ -219,14 +331,15 @@ def test_the_project_is_relative_and_leaves_the_data_alone(tmp_path):
     for name in LAYERS:
         assert (HERE / "styles" / f"{name}.qml").stat().st_size > 500
         assert "/work" not in (HERE / "styles" / f"{name}.qml").read_text()
-    for name in ("sample_city.qgz", "sample_city.gpkg"):
+    assert "file:./measurements.csv?" in text
+    for name in ("sample_city.qgz", "sample_city.gpkg", *TABLES):
         shutil.copy(HERE / name, tmp_path / name)
     before = hashlib.sha256((tmp_path / "sample_city.gpkg").read_bytes()).hexdigest()
     script = (
         "import sys; from qgis.core import QgsApplication, QgsProject\n"
         "app = QgsApplication([], True); app.initQgis(); p = QgsProject.instance(); ok = p.read(sys.argv[1])\n"
         "layers = p.mapLayers().values()\n"
-        "good = ok and len(layers) == 7 and all(l.isValid() and l.featureCount() > 0 for l in layers)\n"
+        "good = ok and len(layers) == 10 and all(l.isValid() and l.featureCount() > 0 for l in layers)\n"
         "seen = {l.name() for l in p.layerTreeRoot().checkedLayers()}\n"
         "good = good and 'Cells' not in seen and len(seen) == 6 and p.crs().authid() == 'EPSG:32628'\n"
         "p.clear(); app.exitQgis(); print('good' if good else 'bad')\n"
@@ -235,5 +348,5 @@ def test_the_project_is_relative_and_leaves_the_data_alone(tmp_path):
         ["/usr/bin/python3", "-c", script, tmp_path / "sample_city.qgz"], capture_output=True, text=True, check=True
     )
     assert done.stdout.split()[-1] == "good"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["sample_city.gpkg", "sample_city.qgz"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*TABLES, "sample_city.gpkg", "sample_city.qgz"]
     assert hashlib.sha256((tmp_path / "sample_city.gpkg").read_bytes()).hexdigest() == before

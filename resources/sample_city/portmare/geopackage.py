@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from osgeo import ogr, osr
@@ -17,7 +18,7 @@ from .shapes import rounded
 EPSG = 32628  # UTM zone 28N
 ORIGIN = (488000, 4990000)  # local (0, 0): 45.06 N 15.15 W, four kilometres of Atlantic below
 DATE = "2025-01-01T00:00:00.000Z"
-TYPES = {int: ogr.OFTInteger, float: ogr.OFTReal, str: ogr.OFTString}
+TYPES = {int: ogr.OFTInteger, float: ogr.OFTReal, str: ogr.OFTString, datetime: ogr.OFTDateTime}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Layer:
     geometry : str
         "Point", "LineString", "Polygon" or "MultiPolygon".
     fields : dict
-        Field name to `int`, `float` or `str`.
+        Field name to `int`, `float`, `str` or `datetime` (in UTC, kept to milliseconds).
     features : iterable of (geometry, values)
         Shapely geometries in local metres, and one value per field.
     """
@@ -63,7 +64,9 @@ def write(layers: list[Layer], path: Path) -> None:
                 geometry = MultiPolygon([geometry])
             feature.SetGeometry(ogr.CreateGeometryFromWkb(rounded(translate(geometry, *ORIGIN)).wkb))
             for k, (kind, value) in enumerate(zip(layer.fields.values(), values)):
-                if value is not None:
+                if kind is datetime:
+                    feature.SetField(k, f"{value:%Y/%m/%d %H:%M:%S}.{value.microsecond // 1000:03d}+00")
+                elif value is not None:
                     feature.SetField(k, kind(value))
             table.CreateFeature(feature)
         table.CommitTransaction()
