@@ -93,7 +93,7 @@ def simulate(
         along = np.where(ahead, done - way[on], arcs_m[on] - (done - way[on]))
         true = streets.points_at(edge, along)
         parts.append((np.full(len(done), code), done / speed, true, true + rng.normal(0, sigma_m, true.shape), edge))
-        total, code, length = total + len(done), code + 1, length + way[-1]
+        total, code, length = total + len(done), code + 1, length + done[-1]
     return Drives(*(np.concatenate(each) for each in zip(*parts)), length)
 
 
@@ -165,7 +165,14 @@ def run(quick: bool) -> kit.Report:
         report.notes.append(f"Stockholm: skipped, {reason}.")
     for name, city in cities:
         city_name = f"{name} ({len(city):,} edges)"
-        for step_s, sigma, skip in ((1, 5.0, False), (1, 10.0, False), (1, 10.0, True), (5, 10.0, False), (30, 10.0, False), (5, 50.0, False)):
+        for step_s, sigma, skip in (
+            (1, 5.0, False),
+            (1, 10.0, False),
+            (1, 10.0, True),
+            (5, 10.0, False),
+            (30, 10.0, False),
+            (5, 50.0, False),
+        ):
             drives = simulate(city, points, step_s, sigma, seed=1)
             settings = Matching(sigma_m=sigma, radius_m=max(50.0, 4 * sigma), skip_close=skip)
             label = f"{city_name}, {step_s} s, {sigma:g} m" + (", close ones skipped" if skip else "")

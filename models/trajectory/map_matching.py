@@ -4,10 +4,14 @@ After Newson & Krumm, "Hidden Markov Map Matching Through Noise and Sparseness",
 are places on streets near a point. A place is the likelier the nearer it is to its point (1), and a step between two places the
 likelier the less its route differs in length from the step between the points (2, 3); Viterbi finds the likeliest sequence.
 
-Differences, each so that no input can freeze a run or end it early: places per point, the search radius and route lengths are
-bounded; where no route is possible, or after a long silence, the path is split and goes on; points without a street near them stay
-where they are; a few points that no route reaches from either side are left out; a little backward motion on a one-way street is
-noise and not a drive around the block.
+Differences, each so that no input can freeze a run or end it early, or so that coarse points give no restless path:
+
+- places per point, the search radius and the lengths of routes are bounded;
+- where no route is possible, or after a long silence, the path is split and goes on;
+- points without a street near them stay where they are; a few that no route reaches from either side are left out;
+- a state is a place and a direction of travel, and turning round costs likelihood;
+- going back a little without turning is noise: the device stands still (no drive around the block of a one-way street);
+- a step counts for what lies between its length and its length without the noise of its two points.
 """
 
 from __future__ import annotations
@@ -22,22 +26,27 @@ from ..errors import InputError
 from ..progress import Progress, no_progress, span
 from .streets import Candidates, RouteSearch, Streets
 
-#: Points matched at once, in whole runs.
-_CHUNK = 20_000
+#: Points matched at once with 8 candidates each; fewer with more.
+_CHUNK, _SMALLEST_CHUNK = 20_000, 200
 #: Steps whose routes are searched at once.
 _STEPS_AT_ONCE = 512
 #: A route is first searched up to this much longer than the step: a share of it, and betas or metres, whichever is more.
 _FIRST_SHARE, _FIRST_BETAS, _FIRST_M = 0.5, 8.0, 200.0
+#: Going back by up to so many σ is noise.
+_NOISE_SIGMAS = 3.0
 #: So many points at most, which no route reaches from either side, are taken for outliers.
 _OUTLIERS = 2
 #: Steps longer than this are not bridged [m].
 LONGEST_STEP_M = 5_000.0
+#: Positions coarser than this get more candidates [m].
+_COARSE_SIGMA_M = 20.0
 #: No point is trusted more than this [m].
 SMALLEST_SIGMA_M = 1.0
 #: No street is searched farther away [m].
 LARGEST_RADIUS_M = 2_000.0
 
-_UNREACHED, _SAME_EDGE = -1, 0
+#: How a state leads to the next: not at all, along its edge, or through nodes; bits more for turning round, first or at a node.
+_UNREACHED, _SAME_EDGE, _THROUGH_NODES, _TURN_FIRST, _TURN_AT_NODE = -1, 0, 1, 2, 4
 
 
 @dataclass(frozen=True)
@@ -55,11 +64,13 @@ class Matching:
     max_gap_s
         After a longer silence a new stretch begins [s].
     candidates
-        Most streets looked at per point, the nearest.
+        Most streets looked at per point, the nearest; None for 8, or 16 where positions are coarse (σ above 20 m).
     max_detour_m
         A route may be this much longer than its step [m].
     max_speed_m_s
         Routes that would need more speed, beyond what the radius explains, are impossible [m/s].
+    turn_log
+        What turning round takes from the logarithm of a path's likelihood.
     skip_close
         Whether points within 2σ of the last one used are only placed along the route found (section 4.1 of the paper).
     """
@@ -68,9 +79,10 @@ class Matching:
     beta_m: float | None = None
     radius_m: float = 50.0
     max_gap_s: float = 180.0
-    candidates: int = 8
+    candidates: int | None = None
     max_detour_m: float = 2_000.0
     max_speed_m_s: float = 70.0
+    turn_log: float = 8.0
     skip_close: bool = False
 
 
@@ -125,9 +137,18 @@ def emission_log(distance_m: np.ndarray, sigma_m: float | np.ndarray) -> np.ndar
     return -0.5 * (distance_m / sigma_m) ** 2 - np.log(np.sqrt(2 * np.pi) * sigma_m)
 
 
-def transition_log(step_m: np.ndarray, route_m: np.ndarray, beta_m: float | np.ndarray) -> np.ndarray:
-    """Equations (2) and (3): log p(d_t) of an exponential in d_t = |step between points − route between places|."""
-    return -np.abs(step_m - route_m) / beta_m - np.log(beta_m)
+def transition_log(
+    step_m: np.ndarray, route_m: np.ndarray, beta_m: float | np.ndarray, least_m: float | np.ndarray | None = None
+) -> np.ndarray:
+    """Equations (2) and (3): log p(d_t) of an exponential in d_t = |step between points − route between places|.
+
+    Where the step without noise may be as short as `least_m`, routes between that and the step differ by nothing. A negative route
+    is going back by noise: the device stood still, and d_t is the whole step.
+    """
+    least = step_m if least_m is None else least_m
+    differs = np.maximum(np.maximum(route_m - step_m, least - route_m), 0.0)
+    differs = np.where(route_m < 0, step_m, differs)
+    return -differs / beta_m - np.log(beta_m)
 
 
 def match(
@@ -175,22 +196,41 @@ def match(
     sigma = np.maximum(np.where(np.isfinite(sigma), sigma, settings.sigma_m), SMALLEST_SIGMA_M)
     own = np.zeros(n) if sigma_m is None else 4 * sigma
     radius = np.minimum(np.maximum(settings.radius_m, own), LARGEST_RADIUS_M)
+    most = settings.candidates or (8 if not n or np.median(sigma) <= _COARSE_SIGMA_M else 16)
     order = np.lexsort((np.arange(n) if time is None else time, codes))
     begins = np.ones(n, bool)
     begins[1:] = codes[order[1:]] != codes[order[:-1]]
     if time is not None:
         begins[1:] |= np.diff(time[order]) > settings.max_gap_s
     measure = np.arange(n, dtype=float) if time is None else time
-    parts = []
+    parts: list[Matched] = []
+    joined: list[bool] = []
     search = RouteSearch(streets)
-    for start, stop in _chunks(begins):
+    start, carried = 0, None
+    while start < n:
+        stop, whole = _chunk_end(begins, start, max(_SMALLEST_CHUNK, int(_CHUNK * (8 / most) ** 2)))
         rows = order[start:stop]
         chunk = _Chunk(
-            streets, search, xy_m[rows], measure[rows], time is not None, begins[start:stop], sigma[rows], radius[rows],
-            settings,
-        )  # fmt: skip
-        parts.append(chunk.match(threads, span(progress, start / n, stop / n)))
-    return _assembled(parts, order, xy_m)
+            streets,
+            search,
+            xy_m[rows],
+            measure[rows],
+            time is not None,
+            begins[start:stop],
+            sigma[rows],
+            radius[rows],
+            replace(settings, candidates=most),
+        )
+        part = chunk.match(threads, span(progress, start / n, stop / n), carried)
+        joined.append(carried is not None)
+        carried = None
+        if not whole and chunk.last > 0:  # the run goes on from its last point used
+            carried = int(chunk.chosen[chunk.last])
+            stop = start + chunk.last
+            part = _only_first(part, chunk.last + 1)
+        parts.append(part)
+        start = stop
+    return _assembled(parts, joined, order, xy_m)
 
 
 def snap_sequences(
@@ -218,42 +258,53 @@ def snap_sequences(
     return matched.xy_m[:, 0], matched.xy_m[:, 1]
 
 
-def _chunks(begins: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Ranges of whole runs with about `_CHUNK` points; a longer run is one by itself."""
-    starts = np.append(np.flatnonzero(begins), len(begins))
-    start = 0
-    while start < len(begins):
-        end = int(starts[np.searchsorted(starts, start + _CHUNK, side="right") - 1])
-        stop = end if end > start else int(starts[np.searchsorted(starts, start, side="right")])
-        yield start, stop
-        start = stop
+def _chunk_end(begins: np.ndarray, start: int, size: int) -> tuple[int, bool]:
+    """Where the chunk from `start` ends, and whether a run ends there too; a run is cut only when it is longer than a chunk."""
+    n = len(begins)
+    if n - start <= size:
+        return n, True
+    ends = np.flatnonzero(begins[start + 1 : start + size + 1])
+    return (start + 1 + int(ends[-1]), True) if len(ends) else (start + size, False)
 
 
-def _assembled(parts: list[Matched], order: np.ndarray, xy_m: np.ndarray) -> Matched:
-    """Put chunks together, points back in their order, stretches numbered through."""
+def _only_first(part: Matched, count: int) -> Matched:
+    """Return the first `count` points; the others have no place on a route."""
+    names = ("xy_m", "edge", "along_m", "forward", "line", "offset_m", "stretch", "log_likelihood", "confidence")
+    return replace(part, **{name: getattr(part, name)[:count] for name in names})
+
+
+def _assembled(parts: list[Matched], joined: list[bool], order: np.ndarray, xy_m: np.ndarray) -> Matched:
+    """Put chunks together, points back in their order, stretches numbered through.
+
+    A chunk that is `joined` begins with the last point and in the last stretch of the one before.
+    """
     if not parts:
-        nothing, none = np.empty(0), np.empty(0, np.int64)
-        return Matched(
-            xy_m, none, nothing, np.empty(0, bool), none, nothing, none, nothing, nothing, xy_m, nothing, np.zeros(1, int)
-        )  # fmt: skip
-    stretches = np.cumsum([0, *(part.stretches for part in parts)])
-    vertices = np.cumsum([0, *(len(part.route_m) for part in parts)])
-    stretch = [np.where(part.stretch < 0, -1, part.stretch + base) for part, base in zip(parts, stretches)]
+        none = np.empty(0)
+        no = np.empty(0, np.int64)
+        return Matched(xy_m, no, none, no > 0, no, none, no, none, none, xy_m, none, np.zeros(1, np.int64))
+    names = ("xy_m", "edge", "along_m", "forward", "line", "offset_m", "log_likelihood", "confidence")
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in (*names, "stretch", "route_xy_m", "route_m")}
+    starts: list[np.ndarray] = []
+    stretches = vertices = 0
+    for part, join in zip(parts, joined):
+        skip = int(join)
+        for name in names:
+            columns[name].append(getattr(part, name)[skip:])
+        base = stretches - skip
+        columns["stretch"].append(np.where(part.stretch < 0, -1, part.stretch + base)[skip:])
+        columns["route_xy_m"].append(part.route_xy_m[skip:])
+        columns["route_m"].append(part.route_m[skip:])
+        starts.append(part.route_first[skip:-1] + (vertices - skip))
+        stretches = base + part.stretches
+        vertices += len(part.route_m) - skip
+    whole = {name: np.concatenate(pieces) for name, pieces in columns.items()}
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
-
-    def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    names = ("xy_m", "edge", "along_m", "forward", "line", "offset_m", "log_likelihood", "confidence")
     return Matched(
-        **{name: joined(name)[back] for name in names},
-        stretch=np.concatenate(stretch)[back],
-        route_xy_m=joined("route_xy_m"),
-        route_m=joined("route_m"),
-        route_first=np.concatenate(
-            [np.zeros(1, np.int64), *(part.route_first[1:] + base for part, base in zip(parts, vertices))]
-        ),
+        **{name: whole[name][back] for name in (*names, "stretch")},
+        route_xy_m=whole["route_xy_m"],
+        route_m=whole["route_m"],
+        route_first=np.append(np.concatenate(starts), vertices),
     )
 
 
@@ -264,6 +315,7 @@ class _Steps:
     before: np.ndarray
     after: np.ndarray
     length_m: np.ndarray
+    least_m: np.ndarray  # the length without the 4σ² that independent errors of both points add to its square
     limit_m: np.ndarray  # no longer route is looked for
     farthest_m: np.ndarray  # no longer route is possible
     beta_m: np.ndarray
@@ -298,19 +350,25 @@ class _Chunk:
         self.xy_m, self.measure, self.timed, self.sigma_m, self.radius_m = xy_m, measure, timed, sigma_m, radius_m
         self.run = np.cumsum(begins)
         self.candidates: Candidates
-        # Chosen candidate, stretch and so on are kept per point: shape (n,).
+        self.last = -1  # the last point used
+        # Chosen state (twice its candidate, one more when it travels backward), stretch and so on are kept per point: shape (n,).
         n = len(xy_m)
         self.chosen = np.full(n, -1)
         self.stretch = np.full(n, -1, np.int64)
         self.log_likelihood, self.confidence = np.full(n, np.nan), np.full(n, np.nan)
 
-    def match(self, threads: int, progress: Progress) -> Matched:
-        """Do all of it."""
-        most = max(1, self.settings.candidates)
+    def match(self, threads: int, progress: Progress, carried: int | None = None) -> Matched:
+        """Do all of it; the first point is in state `carried`, where that is given."""
+        most = self.settings.candidates or 8
         self.candidates = self.streets.near(self.xy_m, self.radius_m, most, threads, span(progress, 0.0, 0.3))
         on_road = self.candidates.edge[:, 0] >= 0
         used = on_road & ~self._close(on_road) if self.settings.skip_close else on_road.copy()
-        self._emission = emission_log(self.candidates.distance_m, self.sigma_m[:, None])
+        edge = self.candidates.edge
+        emission = emission_log(self.candidates.distance_m, self.sigma_m[:, None])
+        ways = np.stack([self.streets.forward[edge], self.streets.backward[edge]], axis=-1)
+        self._emission = np.where(ways, emission[:, :, None], -np.inf).reshape(len(edge), -1)
+        if carried is not None:
+            self._emission[0, np.arange(2 * most) != carried] = -np.inf
         steps = self._steps(np.flatnonzero(used))
         how, transition = self._transitions(steps, span(progress, 0.3, 0.7))
         broken = self._viterbi(used, steps, transition, span(progress, 0.7, 0.85))
@@ -322,6 +380,7 @@ class _Chunk:
             how, transition = self._renewed(steps, again, how, transition, progress)
             steps = again
             broken = self._viterbi(used, steps, transition, span(progress, 0.8, 0.85))
+        self.last = int(np.flatnonzero(used)[-1]) if used.any() else -1
         return self._result(on_road, used, steps, how, broken, span(progress, 0.85, 1.0))
 
     def _close(self, on_road: np.ndarray) -> np.ndarray:
@@ -350,6 +409,7 @@ class _Chunk:
         before, after = rows[:-1][linked], rows[1:][linked]
         length = np.hypot(*(self.xy_m[after] - self.xy_m[before]).T)
         sigma = np.sqrt((self.sigma_m[before] ** 2 + self.sigma_m[after] ** 2) / 2)
+        least = np.sqrt(np.maximum(length**2 - 4 * sigma**2, 0.0))
         beta = sigma if self.settings.beta_m is None else np.full(len(before), self.settings.beta_m)
         farthest = length + self.settings.max_detour_m
         if self.timed:
@@ -357,20 +417,28 @@ class _Chunk:
             farthest = np.minimum(farthest, self.settings.max_speed_m_s * seconds[linked] + slack)
         farthest[length > LONGEST_STEP_M] = 0.0
         first = (1 + _FIRST_SHARE) * length + np.maximum(_FIRST_BETAS * beta, _FIRST_M)
-        return _Steps(before, after, length, np.minimum(first, farthest), farthest, beta)
+        return _Steps(before, after, length, least, np.minimum(first, farthest), farthest, beta)
 
     # Routes between candidates
 
     def _transitions(self, steps: _Steps, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-        """How each pair of candidates is connected, and its log probability, both shape (steps, k, k)."""
+        """How each pair of states is connected, and its log probability, both shape (steps, 2k, 2k)."""
         route, how = self._routes(steps, steps.limit_m, span(progress, 0.0, 0.8))
         shut = np.flatnonzero(~np.isfinite(route).any(axis=(1, 2)) & (steps.farthest_m > steps.limit_m))
         if len(shut):
             few = _Steps(*(getattr(steps, name)[shut] for name in _Steps.__dataclass_fields__))
             route[shut], how[shut] = self._routes(few, few.farthest_m, span(progress, 0.8, 1.0))
-        log = transition_log(steps.length_m[:, None, None], route, steps.beta_m[:, None, None])
-        log[~np.isfinite(route)] = -np.inf
-        return how, log
+        log = transition_log(
+            steps.length_m[:, None, None], route, steps.beta_m[:, None, None], steps.least_m[:, None, None]
+        )
+        reached = how != _UNREACHED
+        log[~reached] = -np.inf
+        log[reached & (how >= _TURN_AT_NODE)] -= self.settings.turn_log
+        # Turning round first, a state goes on as the other one on its edge does; that it must be open to both is in the emission.
+        states = np.arange(log.shape[1]) ^ 1
+        turned = log[:, states] - self.settings.turn_log
+        better = turned > log
+        return np.where(better, how[:, states] | _TURN_FIRST, how), np.where(better, turned, log)
 
     def _renewed(
         self, steps: _Steps, again: _Steps, how: np.ndarray, transition: np.ndarray, progress: Progress
@@ -388,8 +456,8 @@ class _Chunk:
         return new_how, new_transition
 
     def _routes(self, steps: _Steps, limit_m: np.ndarray, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-        """Length [m] of the route between each pair of candidates, inf beyond `limit_m`, and how it goes, both shape (steps, k, k)."""
-        k = self.candidates.edge.shape[1]
+        """Length [m] of the route between each pair of states, inf beyond `limit_m`, and how it goes, both shape (steps, 2k, 2k)."""
+        k = 2 * self.candidates.edge.shape[1]
         route = np.full((len(steps.before), k, k), np.inf)
         how = np.full(route.shape, _UNREACHED, np.int8)
         self._along_one_edge(steps, route, how)
@@ -403,18 +471,19 @@ class _Chunk:
         return route, how
 
     def _along_one_edge(self, steps: _Steps, route: np.ndarray, how: np.ndarray) -> None:
-        """Fill in pairs on one edge; against a one-way street only as far as noise explains."""
+        """Fill in pairs on one edge in one direction; going back as far as noise explains is standing still."""
         edge, along = self.candidates.edge, self.candidates.along_m
         first, second = edge[steps.before][:, :, None], edge[steps.after][:, None, :]
         step, one, other = np.nonzero((first == second) & (first >= 0))
         on = edge[steps.before[step], one]
         way = along[steps.after[step], other] - along[steps.before[step], one]
-        streets = self.streets
-        open_ = np.where(way >= 0, streets.forward[on], streets.backward[on])
-        noise = 2 * np.maximum(self.sigma_m[steps.before[step]], self.sigma_m[steps.after[step]])
-        fine = open_ | (np.abs(way) <= noise)
-        route[step[fine], one[fine], other[fine]] = np.abs(way[fine])
-        how[step[fine], one[fine], other[fine]] = _SAME_EDGE
+        noise = _NOISE_SIGMAS * np.maximum(self.sigma_m[steps.before[step]], self.sigma_m[steps.after[step]])
+        for backward, allowed in ((0, self.streets.forward), (1, self.streets.backward)):
+            onward = -way if backward else way
+            fine = allowed[on] & (onward >= -noise)
+            place = step[fine], 2 * one[fine] + backward, 2 * other[fine] + backward
+            route[place] = onward[fine]
+            how[place] = _SAME_EDGE
 
     def _groups(self, steps: _Steps, limit_m: np.ndarray) -> Iterator[np.ndarray]:
         """Steps that begin near each other and have limits alike, some hundred at a time."""
@@ -471,15 +540,28 @@ class _Chunk:
             progress(fraction)
             table[known[start:stop, None], wanted] = lengths[:, targets[wanted]]
         flat, width = table.ravel(), len(targets)
+        edge, other_edge = self.candidates.edge[before], self.candidates.edge[after]
+        length = streets.length_m_of(edge)[:, :, None] - 1e-6
+        length_other = streets.length_m_of(other_edge)[:, None, :] - 1e-6
+        # Way between the exit in either direction and the entry in either direction, each shape (steps, k, k).
+        ways = [
+            [flat.take(row[:, :, None, out] * width + column[:, None, :, into]) for into in range(2)]
+            for out in range(2)
+        ]
         best, code = route[group], how[group]
         for out in range(2):
             for into in range(2):
-                total = flat.take(row[:, :, None, out] * width + column[:, None, :, into])
-                total += rest[:, :, None, out]
-                total += way_in[:, None, :, into]
-                better = total < best
-                best[better] = total[better]
-                code[better] = 1 + 2 * out + into
+                way = ways[out][into]
+                total = way + rest[:, :, None, out] + way_in[:, None, :, into]
+                # A way that goes back over the edge it left, or comes over the one it enters, turns round at the node.
+                back = (way >= ways[1 - out][into] + length) | (way >= ways[out][1 - into] + length_other)
+                if out != into:
+                    back |= edge[:, :, None] == other_edge[:, None, :]
+                old = best[:, out::2, into::2]
+                better = total < old
+                best[:, out::2, into::2] = np.where(better, total, old)
+                new = np.where(back, np.int8(_THROUGH_NODES | _TURN_AT_NODE), np.int8(_THROUGH_NODES))
+                code[:, out::2, into::2] = np.where(better, new, code[:, out::2, into::2])
         route[group], how[group] = best, code
 
     def _ends(self, rows: np.ndarray, leaving: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -502,9 +584,9 @@ class _Chunk:
     # The likeliest sequence
 
     def _viterbi(self, used: np.ndarray, steps: _Steps, transition: np.ndarray, progress: Progress) -> np.ndarray:
-        """Choose a candidate for each used point, number the stretches, and return which steps are broken, shape (steps,)."""
+        """Choose a state for each used point, number the stretches, and return which steps are broken, shape (steps,)."""
         rows = np.flatnonzero(used)
-        m, k = len(rows), self.candidates.edge.shape[1]
+        m, k = len(rows), self._emission.shape[1]
         emission = self._emission[rows]
         step_of = np.full(len(used), -1)
         step_of[steps.after] = np.arange(len(steps.after))
@@ -512,7 +594,7 @@ class _Chunk:
         pointer = np.zeros((m, k), np.int64)
         columns = np.arange(k)
         broken = np.zeros(len(steps.after), bool)
-        ends: list[tuple[int, int]] = []  # the last point of each stretch and its best candidate
+        ends: list[tuple[int, int]] = []  # the last point of each stretch and its best state
         score = np.full(k, -np.inf)
         for point in range(m):
             if point % 1000 == 0:
@@ -537,10 +619,10 @@ class _Chunk:
         start = 0
         back = pointer.tolist()
         picked = [0] * m
-        for number, (last, candidate) in enumerate(ends):
+        for number, (last, state) in enumerate(ends):
             for point in range(last, start - 1, -1):
-                picked[point] = candidate
-                candidate = back[point][candidate]
+                picked[point] = state
+                state = back[point][state]
             stretch[start : last + 1] = number
             start = last + 1
         chosen[:] = picked
@@ -597,7 +679,7 @@ class _Chunk:
         posterior = ahead * behind
         total = posterior.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            self.confidence[rows] = posterior[every, chosen] / total
+            self.confidence[rows] = (posterior[every, chosen] + posterior[every, chosen ^ 1]) / total
 
     def _outliers(self, used: np.ndarray, steps: _Steps, broken: np.ndarray) -> np.ndarray:
         """Points of stretches of a point or two that no route connects with either side."""
@@ -634,13 +716,15 @@ class _Chunk:
         streets, n = self.streets, len(self.xy_m)
         rows = np.flatnonzero(used)
         edge, along = np.full(n, -1, np.int64), np.zeros(n)
-        edge[rows] = self.candidates.edge[rows, self.chosen[rows]]
-        along[rows] = self.candidates.along_m[rows, self.chosen[rows]]
+        edge[rows] = self.candidates.edge[rows, self.chosen[rows] >> 1]
+        along[rows] = self.candidates.along_m[rows, self.chosen[rows] >> 1]
+        ahead = np.zeros(n, bool)
+        ahead[rows] = self.chosen[rows] & 1 == 0
         whole = ~broken
         before, after = steps.before[whole], steps.after[whole]
         code = how[whole, self.chosen[before], self.chosen[after]]
-        self._hold_back(edge, along, before, after, code)
-        legs, lost = self._legs(edge, along, before, after, code, progress)
+        self._smooth(along, ahead, before, after, code)
+        legs, lost = self._legs(edge, along, ahead, before, after, code, progress)
         if len(lost):  # only where the cut to MOST_NODES differs: the path is split there
             after_rows = after[lost]
             for row in after_rows.tolist():
@@ -650,7 +734,6 @@ class _Chunk:
             renumbered[kept] = np.arange(len(kept))
             before, after = before[kept], after[kept]
             legs = replace(legs, step=renumbered[legs.step])
-        ahead = self._directions(edge, before, after, legs)
         self._place_skipped(on_road & ~used, rows, edge, along, ahead, before, after, legs)
         there = np.flatnonzero(edge >= 0)
         xy = self.xy_m.copy()
@@ -665,22 +748,33 @@ class _Chunk:
             route_first,
         )  # fmt: skip
 
-    def _hold_back(
-        self, edge: np.ndarray, along: np.ndarray, before: np.ndarray, after: np.ndarray, code: np.ndarray
+    def _smooth(
+        self, along: np.ndarray, ahead: np.ndarray, before: np.ndarray, after: np.ndarray, code: np.ndarray
     ) -> None:
-        """On one-way streets, let points that noise put behind the one before them wait where that one was."""
-        on = edge[before]
-        one_way = (code == _SAME_EDGE) & ~(self.streets.forward[on] & self.streets.backward[on])
-        for one, other in zip(before[one_way].tolist(), after[one_way].tolist()):
-            if self.streets.forward[edge[one]]:
-                along[other] = max(along[one], along[other])
-            else:
-                along[other] = min(along[one], along[other])
+        """Where a device seems to go back on its edge without turning, put it where it never does, changing as little as possible.
+
+        This is the isotonic regression of the places of one passage over an edge, with weights 1/σ².
+        """
+        stays = code == _SAME_EDGE
+        steps = np.flatnonzero(stays)
+        if not len(steps):
+            return
+        new = np.ones(len(steps), bool)
+        new[1:] = (steps[1:] != steps[:-1] + 1) | (before[steps[1:]] != after[steps[:-1]])
+        sign = np.where(ahead, 1.0, -1.0)
+        wrong = (along[after[steps]] - along[before[steps]]) * sign[after[steps]] < 0
+        passage = np.cumsum(new) - 1
+        first = np.flatnonzero(new)
+        stop = np.append(first[1:], len(steps))
+        for one in np.unique(passage[wrong]).tolist():
+            rows = np.append(before[steps[first[one]]], after[steps[first[one] : stop[one]]])
+            along[rows] = sign[rows[0]] * _isotonic(sign[rows[0]] * along[rows], self.sigma_m[rows] ** -2)
 
     def _legs(
         self,
         edge: np.ndarray,
         along: np.ndarray,
+        ahead: np.ndarray,
         before: np.ndarray,
         after: np.ndarray,
         code: np.ndarray,
@@ -688,9 +782,10 @@ class _Chunk:
     ) -> tuple[_Legs, np.ndarray]:
         """The legs of all steps, and the steps whose route could not be found again."""
         streets = self.streets
-        same = np.flatnonzero(code == _SAME_EDGE)
-        via = np.flatnonzero(code > _SAME_EDGE)
-        out, into = np.divmod(code[via].astype(np.int64) - 1, 2)
+        through = (code & _THROUGH_NODES).astype(bool)
+        same, via = np.flatnonzero(~through), np.flatnonzero(through)
+        out = np.where(ahead[before[via]] ^ (code[via] & _TURN_FIRST > 0), 0, 1)
+        into = np.where(ahead[after[via]], 0, 1)
         first, second = edge[before[via]], edge[after[via]]
         length_first, length_second = streets.length_m_of(first), streets.length_m_of(second)
         exit_m, entry_m = np.where(out == 0, length_first, 0.0), np.where(into == 0, 0.0, length_second)
@@ -769,22 +864,6 @@ class _Chunk:
         length = streets.length_m_of(edge)
         legs = _Legs(step, edge, np.where(ahead, 0.0, length), np.where(ahead, length, 0.0))
         return legs, np.flatnonzero(lost[inverse])
-
-    def _directions(self, edge: np.ndarray, before: np.ndarray, after: np.ndarray, legs: _Legs) -> np.ndarray:
-        """Whether each point travels its edge forward: as it arrives, else as it leaves, else as is allowed."""
-        ahead = np.zeros(len(edge), bool)
-        there = edge >= 0
-        ahead[there] = self.streets.forward[edge[there]]
-        moves = legs.stop_m != legs.start_m
-        first = np.ones(len(legs.step), bool)
-        first[1:] = legs.step[1:] != legs.step[:-1]
-        last = np.roll(first, -1)
-        onward = legs.stop_m > legs.start_m
-        for which, rows in ((first, before), (last, after)):
-            of = np.flatnonzero(which & moves)
-            fits = legs.edge[of] == edge[rows[legs.step[of]]]
-            ahead[rows[legs.step[of[fits]]]] = onward[of[fits]]
-        return ahead
 
     def _place_skipped(
         self,
@@ -879,6 +958,19 @@ class _Chunk:
         order = np.lexsort((key_rank, key_leg, stretch))
         points, measure, stretch = points[order], measure[order], stretch[order]
         return _without_repeats(points, measure, stretch, int(self.stretch.max(initial=-1)) + 1)
+
+
+def _isotonic(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The nearest sequence that never falls, in weighted least squares (pool adjacent violators), shape (n,)."""
+    pools: list[tuple[float, float, int]] = []
+    for value, weight in zip(values.tolist(), weights.tolist()):
+        mean, total, count = value, weight, 1
+        while pools and pools[-1][0] > mean:
+            other, other_total, other_count = pools.pop()
+            mean = (mean * total + other * other_total) / (total + other_total)
+            total, count = total + other_total, count + other_count
+        pools.append((mean, total, count))
+    return np.repeat([pool[0] for pool in pools], [pool[2] for pool in pools])
 
 
 def _without_repeats(
