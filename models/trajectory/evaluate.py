@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
-from .measurements import LocalFrame
+from .measurements import metres_per_degree
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,6 @@ def errors_of(
 
 def distance_m(lon: np.ndarray, lat: np.ndarray, true_lon: np.ndarray, true_lat: np.ndarray) -> np.ndarray:
     """Distance [m] between positions [°], each of shape (n,): true to 1e-3 up to 50 km, NaN where one is unknown."""
-    middle = LocalFrame(0.0, 0.0)
-    known = np.isfinite(lat) & np.isfinite(true_lat)
-    if known.any():
-        middle = LocalFrame(0.0, float(np.median(true_lat[known])))
-    x_m, y_m = middle.to_xy(lon, lat)
-    true_x_m, true_y_m = middle.to_xy(true_lon, true_lat)
-    east = middle.metres_per_degree[0]
-    dx_m = (x_m - true_x_m + 180 * east) % (360 * east) - 180 * east
-    return np.hypot(dx_m, y_m - true_y_m)
+    east_m, north_m = metres_per_degree((np.asarray(lat, dtype=float) + true_lat) / 2)
+    away = (np.asarray(lon, dtype=float) - true_lon + 180) % 360 - 180
+    return np.hypot(away * east_m, (np.asarray(lat, dtype=float) - true_lat) * north_m)

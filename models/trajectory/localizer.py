@@ -77,6 +77,8 @@ class Localizer(ABC):
 
     #: Name users choose it by.
     method: ClassVar[str] = ""
+    #: Names of its options in `FitSettings.options`; None where it does not say.
+    OPTIONS: ClassVar[tuple[str, ...] | None] = None
     #: Whether it needs torch.
     needs_torch: ClassVar[bool] = False
 

@@ -20,6 +20,14 @@ _A_M, _B_M = 6_378_137.0, 6_356_752.314245
 _E2 = 1 - (_B_M / _A_M) ** 2
 
 
+def metres_per_degree(lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Metres in a degree of longitude and of latitude at latitudes [°] on the WGS84 ellipsoid, of their shape."""
+    root = np.sqrt(1 - _E2 * np.sin(np.radians(lat)) ** 2)
+    east = np.radians(1.0) * _A_M / root * np.cos(np.radians(lat))
+    north = np.radians(1.0) * _A_M * (1 - _E2) / root**3
+    return east, north
+
+
 @dataclass(frozen=True)
 class LocalFrame:
     """Metres east and north of a point, on the plane that touches the WGS84 ellipsoid there; true to 1e-3 within 50 km.
@@ -54,10 +62,7 @@ class LocalFrame:
     @property
     def metres_per_degree(self) -> tuple[float, float]:
         """Metres in a degree of longitude and of latitude at the origin."""
-        sine = np.sin(np.radians(self.lat))
-        root = np.sqrt(1 - _E2 * sine**2)
-        east = np.radians(1.0) * _A_M / root * np.cos(np.radians(self.lat))
-        north = np.radians(1.0) * _A_M * (1 - _E2) / root**3
+        east, north = metres_per_degree(np.array(self.lat))
         return float(east), float(north)
 
     def to_xy(self, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

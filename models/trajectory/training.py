@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from .streets import Streets
 _MEDIAN_OF_RAYLEIGH = 1.1774
 #: Share of what is learned from that is held out to calibrate radii, where the method does not hold out a part itself.
 _CALIBRATION_SHARE = 0.2
+#: Records localised at once, unless one trajectory has more.
+_RECORDS_AT_ONCE = 20_000
 #: Streets farther than this beyond the true positions are left out [m].
 _STREET_MARGIN_M = 2000.0
 #: Records that heard no cell the model knows lie between their neighbours; this is how fast their radius grows with time [m/s].
@@ -115,10 +119,27 @@ class TrainedLocalizer:
         """Name with suffix."""
         return f"{self.localizer.method}_{self.variant}".rstrip("_")
 
+    @cached_property
+    def network(self) -> Streets | None:
+        """The streets that variant "m" matches to."""
+        return self.streets.in_frame(self.localizer.frame_) if self.streets is not None else None
+
     def localize(
-        self, data: Measurements, progress: Progress = no_progress, device: str = "cpu", threads: int = 1
+        self,
+        data: Measurements,
+        progress: Progress = no_progress,
+        device: str = "cpu",
+        threads: int = 1,
+        begun: Callable[[int, int], None] | None = None,
     ) -> Located:
         """Return where the records are; true positions in `data` are not looked at.
+
+        Whole trajectories are taken a batch at a time, so that memory stays bounded.
+
+        Parameters
+        ----------
+        begun
+            Told the first and last trajectory (their order in `data`, from 0) of each batch before it is worked on.
 
         Raises
         ------
@@ -135,16 +156,29 @@ class TrainedLocalizer:
                 f"'{self.localizer.cells_[0]}'). It was trained around {frame.lat:.3f}° N {frame.lon:.3f}° E: use a model of the "
                 "same area and network, or train one."
             )
+        lon, lat, radius_50_m, radius_90_m = (np.full(len(data), np.nan) for _ in range(4))
+        starts = data.starts
+        for first, stop in _batches(starts):
+            rows = slice(int(starts[first]), int(starts[stop]))
+            if begun is not None:
+                begun(first, stop - 1)
+            part = span(progress, rows.start / len(data), rows.stop / len(data))
+            part(0.0)
+            if not n_known[rows].any():
+                continue
+            fixes = self._fixes(coded.take(rows), n_known[rows], part, device, threads)
+            radius_50_m[rows], radius_90_m[rows] = self.calibration.radii_m(fixes.spread_m)
+            lon[rows], lat[rows] = self.localizer.frame_.to_lonlat(fixes.x_m, fixes.y_m)
+        progress(1.0)
+        return Located(lon, lat, radius_50_m, radius_90_m, n_known)
+
+    def _fixes(self, coded: Measurements, n_known: np.ndarray, progress: Progress, device: str, threads: int) -> Fixes:
         share = 0.9 if self.variant else 1.0
         fixes = self.localizer.predict(coded, span(progress, 0.0, share), device, threads)
         fixes = _bridged(fixes, coded, n_known)
         if self.variant:
-            network = self.streets.in_frame(self.localizer.frame_) if self.streets else None
-            fixes = variant_of(self.variant, fixes, coded, self.plain, network, span(progress, share, 1.0))
-        radius_50_m, radius_90_m = self.calibration.radii_m(fixes.spread_m)
-        lon, lat = self.localizer.frame_.to_lonlat(fixes.x_m, fixes.y_m)
-        progress(1.0)
-        return Located(lon, lat, radius_50_m, radius_90_m, n_known)
+            fixes = variant_of(self.variant, fixes, coded, self.plain, self.network, span(progress, share, 1.0))
+        return fixes
 
 
 @dataclass(frozen=True)
@@ -195,6 +229,7 @@ def train_localizer(
         When too little has a truth, all of it is of one group, or variant "m" has no streets.
     """
     name, variant = parts_of(job.method)
+    _check_options(job)
     if variant == "m" and streets is None:
         raise InputError(
             f"Method '{job.method}' matches to streets, but there is no street layer. Choose STREETS, or '{name}'."
@@ -324,6 +359,34 @@ def variant_of(
         found = (*snapped, fixes.spread_m[known])
     x_m[known], y_m[known], spread_m[known] = found
     return Fixes(x_m, y_m, spread_m)
+
+
+def _batches(starts: np.ndarray) -> Iterator[tuple[int, int]]:
+    """First and last + 1 of the trajectories localised at once: a fiftieth of the records, or so many as keep memory bounded."""
+    most = min(max(int(starts[-1]) // 50, _RECORDS_AT_ONCE // 100), _RECORDS_AT_ONCE)
+    first = 0
+    while first < len(starts) - 1:
+        stop = max(int(np.searchsorted(starts, starts[first] + most, side="right")) - 1, first + 1)
+        yield first, stop
+        first = stop
+
+
+def _check_options(job: TrainJob) -> None:
+    """Refuse options that the method does not have.
+
+    Raises
+    ------
+    InputError
+        With the options it has.
+    """
+    name = parts_of(job.method)[0]
+    known = class_of(name).OPTIONS
+    for option in job.options or {}:
+        if known is not None and option not in known:
+            near = difflib.get_close_matches(option, known, 1)
+            there = ", ".join(known) or "none"
+            hint = f"Did you mean '{near[0]}'?" if near else f"Its options: {there}."
+            raise InputError(f"Method '{name}' has no option '{option}'. {hint}")
 
 
 @contextmanager
