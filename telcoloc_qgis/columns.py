@@ -17,7 +17,9 @@ from qgis.core import (
     QgsCsException,
     QgsFeature,
     QgsFeatureRequest,
+    QgsFields,
     QgsMapLayer,
+    QgsPoint,
     QgsProcessingFeatureSource,
     QgsProcessingFeatureSourceDefinition,
     QgsProviderRegistry,
@@ -278,3 +280,16 @@ def to_lonlat(
 def no_rows(parameter: str, source: QgsProcessingFeatureSource) -> InputError:
     """Say that a source is empty."""
     return InputError(f"{parameter}: layer '{source.sourceName()}' has no features (check its filter and selection).")
+
+
+def features_of(
+    fields: QgsFields, columns: Sequence[Sequence], lon: np.ndarray, lat: np.ndarray
+) -> Iterator[QgsFeature]:
+    """Point features from columns of values for QGIS (None for NULL) and positions (n,), NaN for no geometry."""
+    known = (np.isfinite(lon) & np.isfinite(lat)).tolist()
+    for values, x, y, there in zip(zip(*columns), lon.tolist(), lat.tolist(), known):
+        feature = QgsFeature(fields)
+        feature.setAttributes(list(values))
+        if there:
+            feature.setGeometry(QgsPoint(x, y))
+        yield feature

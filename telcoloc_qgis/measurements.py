@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qgis.core import QgsProcessingFeatureSource
+from qgis.core import QgsCoordinateReferenceSystem, QgsFeature, QgsFields, QgsProcessingFeatureSource, QgsWkbTypes
+from qgis.PyQt.QtCore import QMetaType
 
 from ..models.errors import InputError
 from ..models.progress import Progress
-from .columns import Part, is_points, no_rows, parts_of, to_lonlat
+from . import styles
+from .columns import PART_ROWS, Part, features_of, is_points, no_rows, parts_of, to_lonlat
+from .outputs import fields_of
+from .temporal import date_time, timed_qml
 
 if TYPE_CHECKING:
     from ..models.trajectory.measurements import CellSites, Measurements
@@ -371,3 +375,71 @@ def _sites(
         raise InputError(f"{parameter}: none of the {len(ids):,} rows names a cell and has a position.")
     rows = np.fromiter(first.values(), dtype=int)
     return make(tuple(first), lon[rows], lat[rows], **{name: values[rows] for name, values in details.items()})
+
+
+def write_measurements(run: Run, name: str, records: Measurements, progress: Progress) -> None:
+    """Write records in the normal form to the output `name`: points of the truth, NULL where it is unknown, styled and playable."""
+    from ..models.trajectory import normal_form
+
+    kind = QMetaType.Type
+    widest = int(records.n_heard.max(initial=1))
+    fields = fields_of(
+        ("device", kind.QString),
+        ("trajectory", kind.QString),
+        ("time", kind.QDateTime),
+        ("time_s", kind.Double),
+        ("n_cells", kind.Int),
+        *((column, kind.QString) for column in normal_form.counted("cell")),
+        *((column, kind.Double) for column in normal_form.counted("rss_dbm")),
+        *((column, kind.Double) for signal in records.signals for column in normal_form.counted(signal, widest)),
+        ("truth_lon", kind.Double),
+        ("truth_lat", kind.Double),
+        ("source_row", kind.LongLong),
+    )
+    layer = run.outputs.table(
+        name,
+        fields,
+        _features(records, fields, widest),
+        QgsWkbTypes.Type.Point,
+        QgsCoordinateReferenceSystem("EPSG:4326"),
+        progress,
+        len(records),
+    )
+    same = np.diff(records.trajectory) == 0
+    steps = np.diff(records.time_s)[same]
+    shown_s = max(1.0, 1.5 * float(np.median(steps[steps > 0]))) if (steps > 0).any() else 1.0
+    qml = styles.points_qml("rss_dbm_1", records.rss_dbm[:, 0])
+    run.style(name, layer, timed_qml(qml, "Point", "time", seconds=shown_s))
+
+
+def _features(records: Measurements, fields: QgsFields, widest: int) -> Iterator[QgsFeature]:
+    """The records as features, some thousand at a time."""
+    cells = np.array([*records.cells, None], dtype=object)
+    devices, trajectories = (np.array(names, dtype=object) for names in (records.devices, records.trajectories))
+    for start in range(0, len(records), PART_ROWS):
+        rows = slice(start, start + PART_ROWS)
+        time_s, lon, lat = records.time_s[rows], records.lon[rows], records.lat[rows]
+        known = np.isfinite(lon) & np.isfinite(lat)
+        columns = [
+            devices[records.device[rows]].tolist(),
+            trajectories[records.trajectory[rows]].tolist(),
+            [date_time(seconds) for seconds in time_s.tolist()],
+            time_s.tolist(),
+            (records.cell[rows] >= 0).sum(axis=1).tolist(),
+            *(cells[records.cell[rows, slot]].tolist() for slot in range(records.cell.shape[1])),
+            *(_or_null(records.rss_dbm[rows, slot]) for slot in range(records.cell.shape[1])),
+            *(_or_null(values[rows, slot]) for values in records.signals.values() for slot in range(widest)),
+            _or_null(np.where(known, lon, np.nan)),
+            _or_null(np.where(known, lat, np.nan)),
+            records.row[rows].tolist(),
+        ]
+        yield from features_of(fields, columns, lon, lat)
+
+
+def _or_null(values: np.ndarray) -> list[float | None]:
+    """Numbers for QGIS, None for NaN; single precision as the shortest decimal that gives it back."""
+    if values.dtype == np.float32:
+        values = values.astype(float).round(4)
+    objects = values.astype(object)
+    objects[np.isnan(values)] = None
+    return objects.tolist()

@@ -43,6 +43,7 @@ class TelcoLocProvider(QgsProcessingProvider):
         from ..processing_algorithms.compare_geolocations import CompareGeolocations
         from ..processing_algorithms.deepmend_teacher import DeepMendTeacher
         from ..processing_algorithms.geolocate_base_stations import GeolocateBaseStations
+        from ..processing_algorithms.import_measurements import ImportMeasurements
         from ..processing_algorithms.map_metadata import MapMetadata
         from ..processing_algorithms.simulate_network import SimulateNetwork
         from ..processing_algorithms.train_deepmend import TrainDeepMend
@@ -54,6 +55,7 @@ class TelcoLocProvider(QgsProcessingProvider):
             DeepMendTeacher,
             TrainDeepMend,
             SimulateNetwork,
+            ImportMeasurements,
             CheckEnvironment,
         ):
             self.addAlgorithm(algorithm())

@@ -32,6 +32,7 @@ NAMES = (
     "comparegeolocations",
     "deepmendteacher",
     "geolocatebasestations",
+    "importmeasurements",
     "mapmetadata",
     "simulatenetwork",
     "traindeepmend",
