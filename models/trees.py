@@ -14,9 +14,9 @@ from .errors import InputError
 #: Samples × trees worked on at a time.
 _CHUNK_VALUES = 1 << 18
 #: Samples that walk one tree together: their features and its nodes stay in the processor's cache.
-_WALKING_ROWS = 2048
+_WALKING_ROWS = 8192
 #: Levels walked before those that have arrived leave.
-_LEVELS = 4
+_LEVELS = 8
 
 _Kind = TypeVar("_Kind", bound="_Trees")
 
@@ -92,10 +92,8 @@ class _Trees:
         return {prefix + field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
-    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Column of each node and its two children, one behind the other, in the type numpy looks up by; and whether it is a leaf."""
-        children = np.column_stack([self.left, self.right]).ravel().astype(np.intp)
-        return self.feature.astype(np.intp), children, self.left == np.arange(len(self.left))
+    def _tables(self) -> _Tables:
+        return _Tables.of(self)
 
     def _samples(self, columns: np.ndarray) -> np.ndarray:
         samples = np.ascontiguousarray(columns, dtype=np.float32)
@@ -105,20 +103,59 @@ class _Trees:
             )
         return samples
 
-    def _walk(self, samples: np.ndarray, row: np.ndarray, node: np.ndarray) -> np.ndarray:
-        """Leaves that sample `row[k]` reaches from `node[k]`, shape (m,), level by level."""
-        feature, children, is_leaf = self._tables
+
+@dataclass(frozen=True)
+class _Tables:
+    """The nodes in the order and types that numpy looks up quickly.
+
+    Roots come first, then the children of each inner node, the right one before the left, so that one number says where both stand.
+
+    Parameters
+    ----------
+    feature, threshold
+        Of each node; the threshold of a leaf is NaN, which nothing is at most.
+    children
+        Where the children of each node stand; a leaf's is the leaf.
+    node
+        Row of each node in `_Trees`.
+    """
+
+    feature: np.ndarray
+    threshold: np.ndarray
+    children: np.ndarray
+    node: np.ndarray
+
+    @classmethod
+    def of(cls, trees: _Trees) -> _Tables:
+        inner = np.flatnonzero(trees.left != np.arange(len(trees.left)))
+        n_trees = len(trees.roots)
+        node = np.empty(n_trees + 2 * len(inner), dtype=np.intp)
+        node[:n_trees] = trees.roots
+        node[n_trees::2], node[n_trees + 1 :: 2] = trees.right[inner], trees.left[inner]
+        pair = np.full(len(trees.left), -1, dtype=np.intp)
+        pair[inner] = n_trees + 2 * np.arange(len(inner))
+        leaf = pair[node] < 0
+        children = np.where(leaf, np.arange(len(node)), pair[node])
+        threshold = np.where(leaf, trees.threshold.dtype.type(np.nan), trees.threshold[node])
+        return cls(trees.feature[node].astype(np.intp), threshold, children, node)
+
+    def walk(self, samples: np.ndarray, row: np.ndarray, tree: np.ndarray) -> np.ndarray:
+        """Positions of the leaves that samples `row[k]` reach in trees `tree[k]`, shape (m,), level by level."""
         values, first = samples.ravel(), row * samples.shape[1]
+        node = tree.astype(np.intp)
         arrived = node.copy()
-        walking = np.flatnonzero(~is_leaf.take(node))
-        node, first = node[walking], first[walking]
+        walking = np.arange(len(node))
         while len(walking):
-            for _ in range(_LEVELS):  # who has arrived stays: a leaf is its own child
-                goes_right = ~(values.take(first + feature.take(node)) <= self.threshold.take(node))
-                node = children.take(2 * node + goes_right)
+            for _ in range(_LEVELS):  # who has arrived stays
+                column = self.feature.take(node)
+                column += first
+                limit = self.threshold.take(node)
+                goes_left = values.take(column) <= limit
+                node = self.children.take(node)
+                node += goes_left
             arrived[walking] = node
-            on = np.flatnonzero(~is_leaf.take(node))
-            walking, node, first = walking[on], node[on], first[on]
+            on = np.flatnonzero(limit == limit)  # not NaN: a leaf was not yet where the last step began
+            walking, node, first = walking.take(on), node.take(on), first.take(on)
         return arrived
 
 
@@ -143,8 +180,8 @@ class TreeEnsemble(_Trees):
         for start in range(0, len(samples), chunk):
             part = samples[start : start + chunk]
             row = np.repeat(np.arange(len(part)), len(self.roots))
-            leaves = self._walk(part, row, np.tile(self.roots.astype(np.intp), len(part)))
-            values = self.value.reshape(-1)[leaves].reshape(len(part), len(self.roots))
+            leaves = self._tables.walk(part, row, np.tile(np.arange(len(self.roots)), len(part)))
+            values = self.value.reshape(-1)[self._tables.node[leaves]].reshape(len(part), len(self.roots))
             sums[start : start + chunk] = values.sum(axis=1, dtype=np.float64)
         return self.base[0] + sums
 
@@ -175,16 +212,19 @@ class Forest(_Trees):
             raise InputError("The trees cannot be used: there are none.")
         mean = np.empty((len(samples), len(self.base)))
         spread = np.empty(len(samples))
+        outputs = [self.value[self._tables.node, output] for output in range(len(self.base))]
         for start in range(0, len(samples), _WALKING_ROWS):
             part = samples[start : start + _WALKING_ROWS]
             row = np.arange(len(part))
-            sums, squares = np.zeros((len(part), len(self.base))), np.zeros(len(part))
-            for root in self.roots.tolist():
-                said = self.value[self._walk(part, row, np.full(len(part), root, dtype=np.intp))].astype(float)
-                sums += said
-                squares += (said**2).sum(axis=1)
+            sums, squares = np.zeros((len(self.base), len(part))), np.zeros(len(part))
+            for tree in range(len(self.roots)):
+                leaf = self._tables.walk(part, row, np.full(len(part), tree))
+                for output, values in enumerate(outputs):
+                    said = values.take(leaf)
+                    sums[output] += said
+                    squares += np.square(said, dtype=np.float64)
             sums /= len(self.roots)
-            mean[start : start + _WALKING_ROWS] = self.base + sums
-            variance = squares / len(self.roots) - (sums**2).sum(axis=1)
+            mean[start : start + _WALKING_ROWS] = self.base + sums.T
+            variance = squares / len(self.roots) - (sums**2).sum(axis=0)
             spread[start : start + _WALKING_ROWS] = np.sqrt(np.maximum(variance, 0.0))
         return mean, spread
