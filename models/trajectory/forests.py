@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Callable
+from typing import Any, Callable, ClassVar
 
 import numpy as np
 
@@ -138,6 +138,7 @@ class Raf(Localizer):
     """
 
     method = "raf"
+    OPTIONS: ClassVar[tuple[str, ...]] = ("trees", "min_leaf", "max_depth", "max_features")
 
     def __init__(self) -> None:
         self._table: CellTable
@@ -215,6 +216,7 @@ class Ccr(Raf):
     """
 
     method = "ccr"
+    OPTIONS: ClassVar[tuple[str, ...]] = (*Raf.OPTIONS, "fold_trees")
 
     def __init__(self) -> None:
         super().__init__()
