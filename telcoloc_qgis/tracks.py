@@ -153,6 +153,7 @@ def read_tracks(
     uncertainty: bool = True,
     needs_time: bool = True,
     crs: QgsCoordinateReferenceSystem | None = None,
+    outputs_in_it: bool = True,
 ) -> Tracks:
     """Read, project, sort and split the points that `add_track_parameters` asks for.
 
@@ -164,6 +165,8 @@ def read_tracks(
         Whether a layer without times is refused.
     crs
         A CRS in metres that positions are wanted in; None to choose one.
+    outputs_in_it
+        Whether the outputs will have that CRS too, which the log says.
 
     Raises
     ------
@@ -238,7 +241,7 @@ def read_tracks(
     by_id = np.argsort(id_of, kind="stable")  # selected features come in any order
     order, starts, group = _sorted(run, code[by_id], time_s[by_id], run.parameters.number("MAX_GAP"), bool(time))
     order = by_id[order]
-    x, y, metric = _projected(run, source, parameter, id_of, x, y, crs)
+    x, y, metric = _projected(run, source, parameter, id_of, x, y, crs, outputs_in_it)
     groups = list(code_of)
     part = group[starts[:-1]]
     return Tracks(
@@ -329,6 +332,7 @@ def _projected(
     x: np.ndarray,
     y: np.ndarray,
     crs: QgsCoordinateReferenceSystem | None,
+    outputs_in_it: bool,
 ) -> tuple[np.ndarray, np.ndarray, QgsCoordinateReferenceSystem]:
     """Positions in metres, and their CRS."""
     context = run.context.transformContext()
@@ -338,7 +342,7 @@ def _projected(
         )  # on both sides of the antimeridian
         extent = QgsRectangle(east.min(), y.min(), east.max(), y.max())
         crs, why = metric_crs(source.sourceCrs(), extent, context)
-        run.info(why)
+        run.info(why if outputs_in_it else why.replace(", and outputs use it", ""))
     transform = QgsCoordinateTransform(source.sourceCrs(), crs, context)
     moved = transformed(transform, x, y)
     for row in np.flatnonzero(~np.isfinite(moved).all(axis=0))[:1]:

@@ -468,3 +468,25 @@ def _pieces(
         np.repeat(step / count[:, None], count, axis=0),
         position,
     )
+
+
+_ONEWAY = {
+    **dict.fromkeys(("yes", "true", "1", "y", "f", "ft", "forward", "along"), FORWARD),
+    **dict.fromkeys(("-1", "reverse", "t", "tf", "backward", "against"), BACKWARD),
+    **dict.fromkeys(("", "no", "false", "0", "n", "b", "both", "alternating", "reversible", "none", "null"), BOTH),
+}
+
+
+def oneway_of(value: object) -> int | None:
+    """Read a one-way mark: `FORWARD`, `BACKWARD` or `BOTH`, None for what is none.
+
+    OpenStreetMap's yes, true, 1, -1, reverse, no, false, 0, alternating and reversible; truth values; F, T and B (from, to, both) and
+    FT and TF of commercial maps; upper and lower case are alike, and nothing means both ways.
+    """
+    if value is None:
+        return BOTH
+    if isinstance(value, bool):
+        return FORWARD if value else BOTH
+    if isinstance(value, (int, float)):
+        value = int(value) if np.isfinite(value) and value == int(value) else value
+    return _ONEWAY.get(str(value).strip().lower())
