@@ -144,6 +144,7 @@ class Importer:
         self._parts, self._rejected = _Parts(), _Parts()
         self._facts: dict[tuple[float, ...], int] = {}
         self._read = self._truths = self._off_earth = 0
+        self._areas = False
         self.notes: dict[str, int] = {}
 
     # One part
@@ -218,14 +219,19 @@ class Importer:
             read["device"] = self._names["device"].add(np.zeros(n, dtype=np.int64), [self._device])
 
     def _cells(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Codes of cell ids, shape (n, slots)."""
-        codes = []
+        """Codes of cell ids, shape (n, slots).
+
+        Area codes that no row tells are no part of the ids: the column of RNCs is empty where the cells are those of LTE.
+        """
+        slots = []
         for names in self.layout.cells["cell"]:
             marks: tuple[float, ...] = dialects.MISSING_IDS
             if tuple(name.strip().lower() for name in names) in WITH_ZERO:
                 marks = (*dialects.MISSING_NUMBERS, -1.0)
-            parts = [dialects.names(columns[name], marks) for name in names]
-            codes.append(self._names["cell"].add(*dialects.joined(parts)))
+            slots.append([dialects.names(columns[name], marks) for name in names])
+        self._areas = self._areas or any(texts for parts in slots for _, texts in parts[:-1])
+        used = [parts if self._areas else parts[-1:] for parts in slots]
+        codes = [self._names["cell"].add(*dialects.joined(parts)) for parts in used]
         return np.stack(codes, axis=1)
 
     def _slots(
