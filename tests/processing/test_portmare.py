@@ -51,4 +51,4 @@ def test_a_table_without_positions_has_none(run, tables, tmp_path):
 
     ran = run("importmeasurements", INPUT=str(tables[1]), OUTPUT=str(tmp_path / "measurements.gpkg"))
     assert (ran["RECORDS"], ran["DEVICES"], ran["CELLS_KNOWN"]) == (1021, 5, 0)
-    assert all(not feature.hasGeometry() for feature in QgsVectorLayer(ran["OUTPUT"]).getFeatures())
+    assert all(feature.geometry().isEmpty() for feature in QgsVectorLayer(ran["OUTPUT"]).getFeatures())
