@@ -45,6 +45,7 @@ class TelcoLocProvider(QgsProcessingProvider):
         from ..processing_algorithms.geolocate_base_stations import GeolocateBaseStations
         from ..processing_algorithms.import_measurements import ImportMeasurements
         from ..processing_algorithms.map_metadata import MapMetadata
+        from ..processing_algorithms.match_to_streets import MatchToStreets
         from ..processing_algorithms.simulate_network import SimulateNetwork
         from ..processing_algorithms.train_deepmend import TrainDeepMend
 
@@ -56,6 +57,7 @@ class TelcoLocProvider(QgsProcessingProvider):
             TrainDeepMend,
             SimulateNetwork,
             ImportMeasurements,
+            MatchToStreets,
             CheckEnvironment,
         ):
             self.addAlgorithm(algorithm())

@@ -85,7 +85,10 @@ def read_streets(
     empty: list[str] = []
     unknown: list[str] = []
     taken_apart = far = 0
-    for done, feature in enumerate(source.getFeatures(request)):
+    unchecked = (
+        QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
+    )  # a line without length must not end the run
+    for done, feature in enumerate(source.getFeatures(request, unchecked)):
         if done % 256 == 0:
             progress(min(done / max(count, 1), 1.0))
         geometry = feature.geometry()

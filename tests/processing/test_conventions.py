@@ -34,6 +34,7 @@ NAMES = (
     "geolocatebasestations",
     "importmeasurements",
     "mapmetadata",
+    "matchtostreets",
     "simulatenetwork",
     "traindeepmend",
 )
@@ -381,7 +382,8 @@ def test_the_examples_work_one_after_the_other(provider, run, tmp_path, monkeypa
     import processing
 
     monkeypatch.chdir(tmp_path)
-    for layer, name in (("base_stations", "stations"), ("zones", "zones")):
+    layers = {"base_stations": "stations", "zones": "zones", "walks_truth": "walks", "streets": "streets"}
+    for layer, name in layers.items():
         processing.run("native:savefeatures", {"INPUT": f"{SAMPLE}|layername={layer}", "OUTPUT": f"{name}.gpkg"})
     for name in (
         "geolocatebasestations",
@@ -390,6 +392,7 @@ def test_the_examples_work_one_after_the_other(provider, run, tmp_path, monkeypa
         "simulatenetwork",
         "deepmendteacher",
         "traindeepmend",
+        "matchtostreets",
         "checkenvironment",
     ):
         example = example_of(provider.algorithm(name))
