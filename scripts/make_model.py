@@ -1,10 +1,11 @@
-"""Builds resources/graphical_models/districts.model3: our algorithms chained with native ones. Run with QGIS's Python."""
+"""Builds resources/graphical_models/*.model3: our algorithms chained with native ones. Run with QGIS's Python."""
 
 import os
 import sys
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ["QT_HASH_SEED"] = "0"  # the XML in the same order each time
 
 from qgis.core import (
     QgsApplication,
@@ -16,11 +17,12 @@ from qgis.core import (
     QgsProcessingModelParameter,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
+    QgsProcessingParameterFile,
 )
-from qgis.PyQt.QtCore import QPointF
+from qgis.PyQt.QtCore import QMetaType, QPointF
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "resources" / "graphical_models" / "districts.model3"
+FOLDER = ROOT / "resources" / "graphical_models"
 Source = QgsProcessingModelChildParameterSource
 
 
@@ -45,7 +47,35 @@ def child(model, key, algorithm, description, position, outputs=None, **paramete
         raise RuntimeError(f"step {key} was renamed")
 
 
-def build() -> QgsProcessingModelAlgorithm:
+def add_inputs(model, inputs):  # noqa: ANN001, ANN201
+    """Give a model its parameters, side by side."""
+    for row, definition in enumerate(inputs):
+        component = QgsProcessingModelParameter(definition.name())
+        component.setPosition(QPointF(120 + 230 * row, 60))
+        model.addModelParameter(definition, component)
+
+
+def aggregate(name: str, function: str, expression: str, kind: QMetaType.Type) -> dict:
+    """One column of native:aggregate."""
+    type_name = {
+        QMetaType.Type.QString: "text",
+        QMetaType.Type.Int: "integer",
+        QMetaType.Type.Double: "double precision",
+        QMetaType.Type.QDateTime: "datetime",
+    }[kind]
+    return {
+        "name": name,
+        "aggregate": function,
+        "input": expression,
+        "delimiter": ",",
+        "type": int(kind.value) if hasattr(kind, "value") else int(kind),
+        "type_name": type_name,
+        "length": 0,
+        "precision": 0,
+    }
+
+
+def districts() -> QgsProcessingModelAlgorithm:
     """Base stations and districts in; KPIs and mean uncertainty per district, best server and density out."""
     model = QgsProcessingModelAlgorithm("KPIs by district", "TelcoLoc", "telcoloc")
     vector = QgsProcessing.SourceType
@@ -57,10 +87,7 @@ def build() -> QgsProcessingModelAlgorithm:
         ),
         QgsProcessingParameterFeatureSource("districts", "Districts", [vector.TypeVectorPolygon]),
     )
-    for row, definition in enumerate(inputs):
-        component = QgsProcessingModelParameter(definition.name())
-        component.setPosition(QPointF(120 + 230 * row, 60))
-        model.addModelParameter(definition, component)
+    add_inputs(model, inputs)
     given = Source.fromModelParameter
     child(model, "land", "native:dissolve", "Dissolve districts to land", (810, 180), INPUT=[given("districts")])
     child(
@@ -112,19 +139,138 @@ def build() -> QgsProcessingModelAlgorithm:
     return model
 
 
+def trajectories() -> QgsProcessingModelAlgorithm:
+    """A table of measurements in; trajectories on the streets, and who spent how long in which district at which hour out."""
+    model = QgsProcessingModelAlgorithm("Time spent by district", "TelcoLoc", "telcoloc")
+    vector = QgsProcessing.SourceType
+    inputs = (
+        QgsProcessingParameterFeatureSource("measurements", "Measurement reports", [vector.TypeVector]),
+        QgsProcessingParameterFile("localizer", "Trained localizer", extension="safetensors"),
+        QgsProcessingParameterFeatureSource("streets", "Streets", [vector.TypeVectorLine]),
+        QgsProcessingParameterFeatureSource("districts", "Districts", [vector.TypeVectorPolygon]),
+    )
+    add_inputs(model, inputs)
+    given, made, value = Source.fromModelParameter, Source.fromChildOutput, Source.fromStaticValue
+    child(
+        model,
+        "records",
+        "telcoloc:importmeasurements",
+        "Import measurements",
+        (230, 180),
+        INPUT=[given("measurements")],
+    )
+    child(
+        model,
+        "positions",
+        "telcoloc:localizemeasurements",
+        "Localise measurements",
+        (330, 290),
+        INPUT=[made("records", "OUTPUT")],
+        MODEL=[given("localizer")],
+    )
+    child(
+        model,
+        "matched",
+        "telcoloc:matchtostreets",
+        "Match to streets",
+        (430, 400),
+        {"POINTS": ("points", "Points"), "TRAJECTORIES": ("trajectories", "Trajectories")},
+        INPUT=[made("positions", "POINTS")],
+        STREETS=[given("streets")],
+    )
+    child(
+        model,
+        "numbered",
+        "native:addautoincrementalfield",
+        "Number the districts",
+        (860, 180),
+        INPUT=[given("districts")],
+        FIELD_NAME=[value("district_no")],
+        START=[value(1)],
+    )
+    child(
+        model,
+        "placed",
+        "native:joinattributesbylocation",
+        "District of each point",
+        (640, 560),
+        INPUT=[made("matched", "POINTS")],
+        JOIN=[made("numbered", "OUTPUT")],
+        PREDICATE=[value([0])],  # intersects
+        JOIN_FIELDS=[value(["district_no"])],
+        METHOD=[value(1)],  # the first district only
+        DISCARD_NONMATCHING=[value(True)],
+    )
+    hour = "format_date(\"time\", 'yyyy-MM-dd HH:00')"
+    number, whole, moment = QMetaType.Type.Double, QMetaType.Type.Int, QMetaType.Type.QDateTime
+    child(
+        model,
+        "summed",
+        "native:aggregate",
+        "Devices by district and hour",
+        (640, 680),
+        INPUT=[made("placed", "OUTPUT")],
+        GROUP_BY=[value('"district_no" || \' \' || floor(epoch("time") / 3600000)')],
+        AGGREGATES=[
+            value(
+                [
+                    aggregate("district_no", "first_value", '"district_no"', whole),
+                    aggregate("hour", "first_value", hour, QMetaType.Type.QString),
+                    aggregate("begin", "minimum", '"time"', moment),
+                    aggregate("end", "maximum", '"time"', moment),
+                    aggregate("devices", "count_distinct", '"device"', whole),
+                    # Minutes in which a device was there at all: this does not depend on how often it reports.
+                    aggregate(
+                        "device_minutes",
+                        "count_distinct",
+                        '"device" || \' \' || floor(epoch("time") / 60000)',
+                        whole,
+                    ),
+                    aggregate("reports", "count", '"device"', whole),
+                    aggregate("uncertainty_m", "mean", '"uncertainty_m"', number),
+                ]
+            )
+        ],
+    )
+    child(
+        model,
+        "hours",
+        "native:joinattributestable",
+        "Districts, one for each hour",
+        (860, 800),
+        {"OUTPUT": ("district_hours", "District hours")},
+        INPUT=[made("numbered", "OUTPUT")],
+        FIELD=[value("district_no")],
+        INPUT_2=[made("summed", "OUTPUT")],
+        FIELD_2=[value("district_no")],
+        FIELDS_TO_COPY=[value(["hour", "begin", "end", "devices", "device_minutes", "reports", "uncertainty_m"])],
+        METHOD=[value(0)],  # a feature for each match
+        DISCARD_NONMATCHING=[value(True)],
+    )
+    model.setHelpContent(
+        {
+            "ALG_DESC": "Turns a table of measurement reports into trajectories on the streets, with a localizer that was trained before, "
+            "and counts for each district and hour the devices that were there and the minutes they spent.",
+            "ALG_CREATOR": "TelcoLoc",
+        }
+    )
+    return model
+
+
 def main() -> None:
-    """Write the model file."""
+    """Write the model files."""
     application = QgsApplication([], False)
     application.initQgis()
     sys.path.append("/usr/share/qgis/python/plugins")
     from processing.core.Processing import Processing
 
     Processing.initialize()
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    model = build()
-    if not model.toFile(str(TARGET)):
-        raise SystemExit(f"{TARGET} could not be written")
-    print(TARGET)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for build in (districts, trajectories):
+        target = FOLDER / f"{build.__name__}.model3"
+        if not build().toFile(str(target)):
+            raise SystemExit(f"{target} could not be written")
+        print(target)
     sys.stdout.flush()
     os._exit(0)  # leaving through QgsApplication.exit crashed QGIS 3.40
 
