@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Rows of one part: half a second of reading, so that cancelling is prompt.
 PART_ROWS = 16_384
+#: A point as WKB: byte order, kind, x, y.
+_POINT_BYTES = 21
 
 
 @dataclass(frozen=True)
@@ -186,14 +188,19 @@ def _xy(shapes: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
     """Positions of a column of points as WKB; what is NULL, empty or no point is NaN."""
     xy = np.full((len(shapes), 2), np.nan)
     known = ~np.ma.getmaskarray(shapes)
-    rows = [row for row in np.flatnonzero(known) if shapes.data[row] is not None and len(shapes.data[row]) >= 21]
-    heads = b"".join(bytes(shapes.data[row][5:21]) for row in rows)
-    if any(shapes.data[row][0] != 1 for row in rows):  # big-endian: rare enough to be read slowly
-        for row in rows:
-            order = "<f8" if shapes.data[row][0] == 1 else ">f8"
-            xy[row] = np.frombuffer(bytes(shapes.data[row][5:21]), dtype=order)
+    if shapes.dtype.kind == "V":  # all of one length
+        heads = np.ascontiguousarray(shapes.data).view(np.uint8).reshape(len(shapes), -1)
+        rows = np.flatnonzero(known) if heads.shape[1] >= _POINT_BYTES else np.empty(0, dtype=int)
+        heads = heads[rows, :_POINT_BYTES]
     else:
-        xy[rows] = np.frombuffer(heads, dtype="<f8").reshape(-1, 2)
+        rows = np.array(
+            [row for row in np.flatnonzero(known) if len(shapes.data[row] or b"") >= _POINT_BYTES], dtype=int
+        )
+        raw = b"".join(bytes(shapes.data[row][:_POINT_BYTES]) for row in rows)
+        heads = np.frombuffer(raw, dtype=np.uint8).reshape(-1, _POINT_BYTES)
+    for order, kind in ((1, "<f8"), (0, ">f8")):
+        such = heads[:, 0] == order
+        xy[rows[such]] = np.ascontiguousarray(heads[such, 5:]).view(kind)
     return xy[:, 0], xy[:, 1]
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qgis.core import QgsCoordinateReferenceSystem, QgsFeature, QgsFields, QgsProcessingFeatureSource, QgsWkbTypes
-from qgis.PyQt.QtCore import QMetaType
+from qgis.PyQt.QtCore import QDateTime, QMetaType, Qt
 
 from ..models.errors import InputError
 from ..models.progress import Progress
 from . import styles
 from .columns import PART_ROWS, Part, features_of, is_points, no_rows, parts_of, to_lonlat
 from .outputs import fields_of
-from .temporal import date_time, timed_qml
+from .temporal import timed_qml
 
 if TYPE_CHECKING:
     from ..models.trajectory.measurements import CellSites, Measurements
@@ -415,6 +415,7 @@ def write_measurements(run: Run, name: str, records: Measurements, progress: Pro
 def _features(records: Measurements, fields: QgsFields, widest: int) -> Iterator[QgsFeature]:
     """The records as features, some thousand at a time."""
     cells = np.array([*records.cells, None], dtype=object)
+    utc = Qt.TimeSpec.UTC
     devices, trajectories = (np.array(names, dtype=object) for names in (records.devices, records.trajectories))
     for start in range(0, len(records), PART_ROWS):
         rows = slice(start, start + PART_ROWS)
@@ -423,7 +424,7 @@ def _features(records: Measurements, fields: QgsFields, widest: int) -> Iterator
         columns = [
             devices[records.device[rows]].tolist(),
             trajectories[records.trajectory[rows]].tolist(),
-            [date_time(seconds) for seconds in time_s.tolist()],
+            [QDateTime.fromMSecsSinceEpoch(ms, utc) for ms in np.round(time_s * 1000).astype(np.int64).tolist()],
             time_s.tolist(),
             (records.cell[rows] >= 0).sum(axis=1).tolist(),
             *(cells[records.cell[rows, slot]].tolist() for slot in range(records.cell.shape[1])),

@@ -187,6 +187,13 @@ def test_time_alone_and_no_trajectory(read, tmp_path):
     np.testing.assert_allclose(data.time_s, [1524475200, 1524475201.5, 1524478800])
 
 
+@pytest.mark.parametrize("form", ["gpkg", "geojson"])
+def test_a_file_in_which_every_truth_is_known(read, tmp_path, form):
+    layer = layer_of([ROWS[0], ROWS[2]], "EPSG:4326", FIELDS, name="mrs")
+    data, _ = read(saved(layer, tmp_path / f"mrs.{form}"))
+    np.testing.assert_allclose([data.lon, data.lat], [[10, 10.1], [50, 50.1]], atol=1e-9)
+
+
 # Cells
 
 
