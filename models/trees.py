@@ -194,6 +194,25 @@ class Forest(_Trees):
     `_Trees`.
     """
 
+    def votes(self, columns: np.ndarray) -> np.ndarray:
+        """What each tree says of samples of shape (n, n_features); shape (n, n_trees, n_outputs), float32.
+
+        Raises
+        ------
+        InputError
+            When there are fewer features than the trees look at.
+        """
+        samples = self._samples(columns)
+        said = np.empty((len(samples), len(self.roots), len(self.base)), dtype=np.float32)
+        for start in range(0, len(samples), _WALKING_ROWS):
+            part = samples[start : start + _WALKING_ROWS]
+            row = np.arange(len(part))
+            for tree in range(len(self.roots)):
+                leaf = self._tables.walk(part, row, np.full(len(part), tree))
+                said[start : start + len(part), tree] = self.value[self._tables.node.take(leaf)]
+        said += self.base.astype(np.float32)
+        return said
+
     def predict(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict samples of shape (n, n_features).
 
