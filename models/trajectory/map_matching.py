@@ -24,7 +24,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress, span
-from .streets import Candidates, RouteSearch, Streets
+from .streets import MOST_NODES, Candidates, RouteSearch, Streets
 
 #: Points matched at once with 8 candidates each; fewer with more.
 _CHUNK, _SMALLEST_CHUNK = 20_000, 200
@@ -32,8 +32,8 @@ _CHUNK, _SMALLEST_CHUNK = 20_000, 200
 _STEPS_AT_ONCE = 512
 #: A route is first searched up to this much longer than the step: a share of it, and betas or metres, whichever is more.
 _FIRST_SHARE, _FIRST_BETAS, _FIRST_M = 0.5, 8.0, 200.0
-#: Going back by up to so many σ is noise.
-_NOISE_SIGMAS = 3.0
+#: Going back by up to so many σ is noise: three of the difference of two errors.
+_NOISE_SIGMAS = 3.0 * math.sqrt(2.0)
 #: So many points at most, which no route reaches from either side, are taken for outliers.
 _OUTLIERS = 2
 #: Steps longer than this are not bridged [m].
@@ -149,6 +149,11 @@ def transition_log(
     differs = np.maximum(np.maximum(route_m - step_m, least - route_m), 0.0)
     differs = np.where(route_m < 0, step_m, differs)
     return -differs / beta_m - np.log(beta_m)
+
+
+def _tile_side_m(limit_m: np.ndarray) -> np.ndarray:
+    """Side of the tiles [m] in which routes up to `limit_m` are searched together: neither many tiles nor large networks in one."""
+    return np.maximum(np.clip(4 * limit_m, 1_000.0, 2_000.0), limit_m / 2)
 
 
 def match(
@@ -489,7 +494,7 @@ class _Chunk:
         """Steps that begin near each other and have limits alike, some hundred at a time."""
         possible = np.flatnonzero(limit_m > 0)
         size = np.ceil(np.log2(np.maximum(limit_m[possible], 256.0)))
-        side = np.maximum(2.0 ** (size - 1), 250.0)
+        side = _tile_side_m(2.0**size)
         tile = np.floor(self.xy_m[steps.before[possible]] / side[:, None])
         order = np.lexsort((tile[:, 1], tile[:, 0], size))
         key = np.column_stack([size, tile])[order]
@@ -519,13 +524,19 @@ class _Chunk:
         reach = limit + float(self.radius_m[before].max())
         low, high = self.xy_m[before].min(axis=0) - reach, self.xy_m[before].max(axis=0) + reach
         nodes = streets.nodes_within(low, high)
+        if len(nodes) > MOST_NODES and len(group) > 4:  # of a dense network less at a time
+            axis = int(np.ptp(self.xy_m[before, 1]) > np.ptp(self.xy_m[before, 0]))
+            order = group[np.argsort(self.xy_m[before, axis], kind="stable")]
+            for half in (order[: len(order) // 2], order[len(order) // 2 :]):
+                self._through_nodes(steps, half, limit_m, route, how, progress, fraction)
+            return
         if len(group) <= 4:  # of few steps only what lies between their ends: a sum of distances, as with an ellipse
             near = np.zeros(len(nodes), bool)
             for one, other, most in zip(before, after, limit_m[group] + self.radius_m[before] + self.radius_m[after]):
                 to_both = np.hypot(*(streets.node_xy_m[nodes] - self.xy_m[one]).T)
                 to_both += np.hypot(*(streets.node_xy_m[nodes] - self.xy_m[other]).T)
                 near |= to_both <= most
-            nodes = nodes[near]
+            nodes = streets.nearest_nodes(nodes[near], (low + high) / 2)
         if not len(nodes):
             return
         search.enter(nodes)
@@ -827,7 +838,7 @@ class _Chunk:
         todo, limit = apart, np.maximum(1.6 * away, 256.0)
         while len(todo):
             size = np.ceil(np.log2(limit[todo]))
-            side = np.maximum(2.0 ** (size - 1), 250.0)
+            side = _tile_side_m(2.0**size)
             tile = np.floor(streets.node_xy_m[start[todo]] / side[:, None])
             order = np.lexsort((start[todo], tile[:, 1], tile[:, 0], size))
             key = np.column_stack([size, tile])[order]
@@ -837,7 +848,8 @@ class _Chunk:
             ):
                 reach = float(limit[group].max())
                 places = streets.node_xy_m[start[group]]
-                search.enter(streets.nodes_within(places.min(axis=0) - reach, places.max(axis=0) + reach))
+                low, high = places.min(axis=0) - reach, places.max(axis=0) + reach
+                search.enter(streets.nearest_nodes(streets.nodes_within(low, high), (low + high) / 2))
                 sources, first = np.unique(start[group], return_index=True)
                 for source, members in zip(sources, np.split(group, first[1:])):
                     progress(min(number / 1000, 1.0))

@@ -101,6 +101,7 @@ class Streets:
     _piece_position_m: np.ndarray = field(repr=False)
     _pieces: cKDTree = field(repr=False)
     _nodes_by_x: np.ndarray = field(repr=False)
+    _nodes_x_m: np.ndarray = field(repr=False)
     _arc_keys: np.ndarray = field(repr=False)
 
     def __len__(self) -> int:
@@ -202,16 +203,18 @@ class Streets:
         return result_edge, result_position, result_distance
 
     def nodes_within(self, low_m: np.ndarray, high_m: np.ndarray) -> np.ndarray:
-        """Nodes in the box from `low_m` to `high_m` (x, y), at most `MOST_NODES`, those nearest to its centre."""
-        x = self.node_xy_m[self._nodes_by_x, 0]
-        start, stop = np.searchsorted(x, (low_m[0], high_m[0] + 1e-9))
+        """Nodes in the box from `low_m` to `high_m` (x, y)."""
+        start, stop = np.searchsorted(self._nodes_x_m, (low_m[0], high_m[0] + 1e-9))
         nodes = self._nodes_by_x[start:stop]
         y = self.node_xy_m[nodes, 1]
-        nodes = nodes[(y >= low_m[1]) & (y <= high_m[1])]
-        if len(nodes) > MOST_NODES:
-            away = ((self.node_xy_m[nodes] - (np.asarray(low_m) + high_m) / 2) ** 2).sum(axis=1)
-            nodes = nodes[np.argpartition(away, MOST_NODES)[:MOST_NODES]]
-        return nodes
+        return nodes[(y >= low_m[1]) & (y <= high_m[1])]
+
+    def nearest_nodes(self, nodes: np.ndarray, centre_m: np.ndarray) -> np.ndarray:
+        """At most `MOST_NODES` of `nodes`, those nearest to a place (x, y)."""
+        if len(nodes) <= MOST_NODES:
+            return nodes
+        away = ((self.node_xy_m[nodes] - centre_m) ** 2).sum(axis=1)
+        return nodes[np.argpartition(away, MOST_NODES)[:MOST_NODES]]
 
     def arc_between(self, tail: int, head: int) -> int:
         """Index of the shortest arc between two neighbouring nodes."""
@@ -347,6 +350,7 @@ def build_streets(
         *pieces,
         cKDTree(pieces[1] + pieces[2] / 2),
         np.argsort(places_m[node_places, 0], kind="stable"),
+        np.sort(places_m[node_places, 0]),
         arcs[0],
     )
 

@@ -91,7 +91,7 @@ def steps_between(net, ways, one, other, sigma):
             continue
         if edge == edge2 and leaving == ahead2:
             onward = (along2 - along) * (1 if leaving else -1)
-            if onward >= -3 * sigma:
+            if onward >= -3 * np.sqrt(2) * sigma:
                 found.append((onward, turn))
                 continue
         rest = length - along if leaving else along
