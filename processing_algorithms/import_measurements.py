@@ -469,29 +469,29 @@ def _report(run: Run, imported: Imported, cells: _Cells) -> tuple[str, str]:
     records, rejected = imported.records, imported.rejected
     first, last = (_iso(seconds) for seconds in (records.time_s.min(), records.time_s.max()))
     run.info(
-        f"{imported.rows_read:,} rows read, {len(records):,} records of {len(np.unique(records.device)):,} devices in "
-        f"{len(records.starts) - 1:,} trajectories, {first} to {last}; {records.n_heard.mean():.1f} cells a record; true position of "
-        f"{int(records.has_truth.sum()):,} records known."
+        f"Rows read: {imported.rows_read:,}; records: {len(records):,}; devices: {len(np.unique(records.device)):,}; trajectories: "
+        f"{len(records.starts) - 1:,}; {first} to {last}; cells a record: {records.n_heard.mean():.1f}; records with a true position: "
+        f"{int(records.has_truth.sum()):,}."
     )
     if len(rejected):
         counts = "; ".join(
-            f"{count:,} {reason}{_example(rejected, reason)}" for reason, count in rejected.counts().items()
+            f"{reason}: {count:,}{_example(rejected, reason)}" for reason, count in rejected.counts().items()
         )
-        run.warn(f"{len(rejected):,} of {imported.rows_read:,} rows were rejected: {counts}.")
+        run.warn(f"Rejected {len(rejected):,} of {imported.rows_read:,} rows: {counts}.")
     else:
         run.info("No row was rejected.")
     for what, count in imported.notes.items():
-        run.info(f"{count:,} {what}.")
+        run.info(f"{what[0].upper()}{what[1:]}: {count:,}.")
     same = (np.diff(records.trajectory) == 0) & (np.diff(records.time_s) == 0)
     if same.any():
         run.info(
-            f"{int(same.sum()):,} records have the time of another one of their trajectory but differ; all were kept."
+            f"Records with the time of another one of their trajectory, but different; all were kept: {int(same.sum()):,}."
         )
     unknown = int((~cells.known).sum())
     by = {source: int((cells.source == source).sum()) for source in ("base stations", "table")}
     run.info(
-        f"{len(cells.ids):,} cells heard, {int(cells.known.sum()):,} with a position ({by['base stations']:,} from the base stations, "
-        f"{by['table']:,} from the table), {unknown:,} without"
+        f"Cells heard: {len(cells.ids):,}; with a position: {int(cells.known.sum()):,} ({by['base stations']:,} from the base stations, "
+        f"{by['table']:,} from the table); without: {unknown:,}"
         + (f", such as {', '.join(np.array(cells.ids, dtype=object)[~cells.known][:3])}." if unknown else ".")
     )
     return first, last

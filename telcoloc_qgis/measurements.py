@@ -224,13 +224,13 @@ def _say_order(
     time_s = table["time_s"]
     back = int(((np.diff(time_s) < 0) & (np.diff(group) == 0)).sum())
     if back:
-        run.info(f"{parameter}: {back:,} records come after a later one of their trajectory; they were sorted by time.")
+        run.info(
+            f"{parameter}: records that came after a later one of their trajectory and were sorted by time: {back:,}."
+        )
     order = np.lexsort((time_s, table["device"]))
     twice = (np.diff(table["device"][order]) == 0) & (np.diff(time_s[order]) == 0)
     if twice.any():
-        run.info(
-            f"{parameter}: {int(twice.sum()):,} records have the time of another one of their device; all were kept."
-        )
+        run.info(f"{parameter}: records with the time of another one of their device, all kept: {int(twice.sum()):,}.")
 
 
 def read_cell_sites(
@@ -365,12 +365,12 @@ def _sites(
         elif abs(lon[row] - lon[first[name]]) + abs(lat[row] - lat[first[name]]) > 1e-3:
             apart += 1
     for count, what in (
-        (nameless, "name no cell"),
-        (placeless, "have no position"),
-        (apart, "are more than 100 m from an earlier row of their cell, which counts"),
+        (nameless, "that name no cell"),
+        (placeless, "without a position"),
+        (apart, "more than 100 m from an earlier row of their cell, which counts"),
     ):
         if count:
-            run.warn(f"{parameter}: {count:,} of {len(ids):,} rows {what}.")
+            run.warn(f"{parameter}: rows {what}: {count:,} of {len(ids):,}.")
     if not first:
         raise InputError(f"{parameter}: none of the {len(ids):,} rows names a cell and has a position.")
     rows = np.fromiter(first.values(), dtype=int)

@@ -467,7 +467,7 @@ class Importer:
         table = self._parts.take()
         if not table or not len(table["time_s"]):
             rejected = self._all_rejected()
-            said = ", ".join(f"{count:,} {reason}" for reason, count in rejected.counts().items())
+            said = "; ".join(f"{reason}: {count:,}" for reason, count in rejected.counts().items())
             odd = [rejected.value_of(int(row)) for row in np.flatnonzero(rejected.value != b"")[:1]]
             example = f", such as '{odd[0]}'" if odd else ""
             advice = ""

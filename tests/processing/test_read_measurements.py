@@ -167,11 +167,11 @@ def test_truth_in_metres(read):
 
 def test_times_out_of_order_and_twice(read):
     data, ran = read(changed(1, time_s=999.0))
-    assert "INPUT: 1 records come after a later one of their trajectory; they were sorted by time." in ran.infos
+    assert "INPUT: records that came after a later one of their trajectory and were sorted by time: 1." in ran.infos
     np.testing.assert_allclose(data.time_s, [999, 1000.25, 900])
     data, ran = read(changed(1, time_s=1000.25))
     assert len(data) == 3
-    assert "INPUT: 1 records have the time of another one of their device; all were kept." in ran.infos
+    assert "INPUT: records with the time of another one of their device, all kept: 1." in ran.infos
 
 
 def test_time_alone_and_no_trajectory(read, tmp_path):
@@ -216,7 +216,7 @@ def test_cells_of_a_table(read, tmp_path):
     sites, ran = read(str(path), sites=True, cells=("9316395",))
     assert sites.ids == ("9316394", "9316395")
     np.testing.assert_allclose(sites.lon, [121.2, 121.3])
-    assert ran.warnings == ["INPUT: 1 of 3 rows name no cell."]
+    assert ran.warnings == ["INPUT: rows that name no cell: 1 of 3."]
 
 
 def test_cells_of_another_network(read, tmp_path):
