@@ -150,12 +150,10 @@ def particle_filter(
     def work(start: int, stop: int) -> None:
         batch = pieces.part(start, stop)
         rng = np.random.default_rng([seed, start])
-        filtered, _ = _particles(batch, columns, rng, particles, False)
-        for stepped, into in zip(filtered, forth):
+        for stepped, into in zip(_particles(batch, columns, rng, particles, False), forth):
             batch.collected(stepped, into)
         if both_ways:
-            _, expected = _particles(batch, columns, rng, particles, True)
-            for stepped, into in zip(expected, back):
+            for stepped, into in zip(_particles(batch, columns, rng, particles, True), back):
                 batch.collected(stepped, into, backwards=True)
 
     run_chunks(work, len(pieces), _TOGETHER, threads, progress)
@@ -172,21 +170,20 @@ def _particles(
     rng: np.random.Generator,
     particles: int,
     backwards: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run the filter over some pieces.
+) -> np.ndarray:
+    """Run the filter over some pieces, which share their noise: each is a fair sample of its own.
 
     Returns
     -------
-    (filtered, expected)
-        x, y and variance along an axis by step and piece, shape (3, n_steps, n_pieces): with the fix of the step, and before it (with an
-        infinite variance at the first step).
+    numpy.ndarray
+        x, y and variance along an axis by step and piece, shape (3, n_steps, n_pieces): forwards with the fix of the step, backwards
+        without (and an infinite variance at the first step).
     """
     time_s, x, y, sigma, speed = (pieces.laid_out(column, backwards) for column in columns)
-    filtered, expected = (np.zeros((3, *x.shape)) for _ in range(2))
-    expected[2] = np.inf
-    filtered[:, 0] = x[0], y[0], sigma[0] ** 2
+    found = np.zeros((3, *x.shape))
+    found[0, 0], found[1, 0], found[2, 0] = x[0], y[0], np.inf if backwards else sigma[0] ** 2
     here = np.array([x[0], y[0]])  # particles are kept about it, so that float32 is precise
-    noise = rng.standard_normal((2, x.shape[1], particles), dtype=np.float32)
+    noise = rng.standard_normal((2, 1, particles), dtype=np.float32)
     cloud = noise * sigma[0].astype(np.float32)[:, None]
     for step, active in enumerate(pieces.active().tolist()):
         if step == 0:
@@ -194,10 +191,10 @@ def _particles(
         cloud, here = cloud[:, :active], here[:, :active]
         moved = (speed[step, :active] * np.abs(time_s[step, :active] - time_s[step - 1, :active])) ** 2
         seen = sigma[step, :active] ** 2
-        middle = cloud.mean(axis=2, dtype=np.float64)
-        apart = ((cloud - middle[:, :, None].astype(np.float32)) ** 2).mean(axis=(0, 2), dtype=np.float64)
-        expected[:2, step, :active] = here + middle
-        expected[2, step, :active] = apart + moved + _LEAST_VARIANCE
+        if backwards:
+            middle = cloud.mean(axis=2, dtype=np.float64)
+            found[:2, step, :active] = here + middle
+            found[2, step, :active] = _spread(cloud, middle, 1 / particles) + moved
         fix = np.array([x[step, :active], y[step, :active]]) - here
         to_fix = fix[:, :, None].astype(np.float32) - cloud
         far = (to_fix**2).sum(axis=0)
@@ -210,16 +207,24 @@ def _particles(
         proposed += gain.astype(np.float32)[:, None] * to_fix
         weight /= weight.sum(axis=1, keepdims=True)
         mean = np.einsum("amp,mp->am", proposed, weight, dtype=np.float64)
-        spread = ((proposed - mean[:, :, None].astype(np.float32)) ** 2 * weight).sum(axis=(0, 2), dtype=np.float64) / 2
-        filtered[:2, step, :active] = here + mean
-        filtered[2, step, :active] = spread + gain * seen + _LEAST_VARIANCE
+        if not backwards:
+            found[:2, step, :active] = here + mean
+            found[2, step, :active] = _spread(proposed, mean, weight) + gain * seen
         chosen = _systematic(share, rng)
-        noise = rng.standard_normal((2, active, particles), dtype=np.float32)
-        noise *= np.sqrt(gain * seen).astype(np.float32)[:, None]
-        noise += proposed.reshape(2, -1).take(chosen, axis=1).reshape(noise.shape)
-        noise -= mean[:, :, None].astype(np.float32)
-        cloud, here = noise, here + mean
-    return filtered, expected
+        noise = rng.standard_normal((2, 1, particles), dtype=np.float32)
+        cloud = proposed.reshape(2, -1).take(chosen, axis=1).reshape(proposed.shape)
+        cloud -= mean[:, :, None].astype(np.float32)
+        cloud += noise * np.sqrt(gain * seen).astype(np.float32)[:, None]
+        here = here + mean
+    return found
+
+
+def _spread(cloud: np.ndarray, middle: np.ndarray, weight: np.ndarray | float) -> np.ndarray:
+    """Variance along an axis of particles (2, m, n) about their middle (2, m), shape (m,)."""
+    apart: np.ndarray = cloud - middle[:, :, None].astype(np.float32)
+    apart *= apart
+    np.multiply(apart, weight, out=apart)
+    return np.asarray(apart.sum(axis=(0, 2), dtype=np.float64)) / 2 + _LEAST_VARIANCE
 
 
 def likely_speeds(
