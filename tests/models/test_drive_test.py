@@ -18,7 +18,7 @@ from telcoloc.models.radio.journeys import MOTIONS, Journey, StreetGraph, journe
 from telcoloc.models.radio.path_loss import SCENARIOS, path_loss_db
 
 BOUNDS = (0.0, 0.0, 2000.0, 2000.0)
-QUIET = DriveTestParameters(fading_db=0.0, alone_probability=0.0, missed_probability=0.0)
+QUIET = DriveTestParameters(fading_db=0.0, journey_db=0.0, alone_probability=0.0, missed_probability=0.0)
 
 
 def town(side=6, block_m=100.0, oneway_column=None):
@@ -210,43 +210,58 @@ def test_a_further_site_leaves_the_others_alone():
     )
 
 
-def test_two_devices_agree_up_to_offset_and_fading(radio, walk):
+def differences(field, walk):
+    """What a device 4 dB above another one reports more of each cell, on the same walk."""
     first, second = (
-        measurement_reports(radio, walk, np.random.default_rng(seed), offset) for seed, offset in ((10, 0.0), (11, 4.0))
+        measurement_reports(field, walk, np.random.default_rng(seed), offset) for seed, offset in ((10, 0.0), (11, 4.0))
     )
-    differences = [
+    found = [
         b - a
         for row in range(len(walk.time_s))
         for sector, a in zip(first.sector[row], first.rss_dbm[row])
         if sector >= 0
         for b in second.rss_dbm[row][second.sector[row] == sector]
     ]
-    assert len(differences) > 2000
-    assert np.mean(differences) == pytest.approx(4.0, abs=0.3)
-    # Two fadings of 2 dB and two roundings; cells near the end of the list are there when they fade upwards.
-    assert np.std(differences) == pytest.approx(np.sqrt(2 * 2.0**2 + 2 / 12), rel=0.15)
+    assert len(found) > 2000
+    return np.array(found)
 
 
-def test_fading_is_forgotten_on_the_move_and_kept_in_a_halt(walk):
-    field = RadioField(network(), BOUNDS, replace(DriveTestParameters(), missed_probability=0.0), seed=3)
+@pytest.mark.parametrize(("fading_db", "journey_db"), [(2.0, 0.0), (0.0, 2.0), (1.0, 2.0)])
+def test_two_devices_agree_up_to_offset_and_fading(walk, fading_db, journey_db):
+    parameters = replace(QUIET, fading_db=fading_db, journey_db=journey_db)
+    found = differences(RadioField(network(), BOUNDS, parameters, seed=3), walk)
+    assert np.mean(found) == pytest.approx(4.0, abs=0.5)
+    # Two fadings and two roundings; cells near the end of the list are there when they fade upwards.
+    assert np.std(found) == pytest.approx(np.sqrt(2 * (fading_db**2 + journey_db**2) + 2 / 12), rel=0.2)
 
-    def lag_one(step_s, step_m):
-        n = 3000
-        # Back and forth, so that the mean is the same every other report.
-        places = np.array([1100.0, 1100.0]) + np.column_stack([np.arange(n) % 2 * step_m, np.zeros(n)])
-        heard = measurement_reports(field, Journey(np.arange(n) * step_s, places), np.random.default_rng(1))
-        strongest = np.bincount(heard.sector[:, 0]).argmax()
-        value = np.where(heard.sector == strongest, heard.rss_dbm, 0).sum(axis=1)
-        value[::2] -= value[::2].mean()
-        value[1::2] -= value[1::2].mean()
-        return (value[1:] * value[:-1]).mean() / (value**2).mean()
 
-    assert lag_one(0.5, 0.0) == pytest.approx(np.exp(-0.25), abs=0.08)
-    assert abs(lag_one(2.0, 15.0)) < 0.08
+def lag_one(parameters, step_s, step_m):
+    """Correlation of the reports of the strongest cell with those before, back and forth between two places."""
+    field = RadioField(network(), BOUNDS, parameters, seed=3)
+    n = 4000
+    places = np.array([1100.0, 1100.0]) + np.column_stack([np.arange(n) % 2 * step_m, np.zeros(n)])
+    heard = measurement_reports(field, Journey(np.arange(n) * step_s, places), np.random.default_rng(1))
+    strongest = np.bincount(heard.sector[:, 0]).argmax()
+    value = np.where(heard.sector == strongest, heard.rss_dbm, 0).sum(axis=1)
+    value[::2] -= value[::2].mean()
+    value[1::2] -= value[1::2].mean()
+    return (value[1:] * value[:-1]).mean() / (value**2).mean()
+
+
+def test_fading_is_forgotten_on_the_move_and_kept_in_a_halt():
+    parameters = replace(QUIET, fading_db=2.0)
+    assert lag_one(parameters, 0.5, 0.0) == pytest.approx(np.exp(-0.25), abs=0.08)
+    assert abs(lag_one(parameters, 2.0, 15.0)) < 0.08
+
+
+def test_surroundings_change_slowly():
+    parameters = replace(QUIET, journey_db=2.0)
+    assert lag_one(parameters, 15.0, 0.0) == pytest.approx(np.exp(-0.5), abs=0.1)
+    assert lag_one(parameters, 3.0, 30.0) == pytest.approx(np.exp(-0.6), abs=0.1)
 
 
 def test_reports_are_what_tables_hold(walk):
-    field = RadioField(network(), BOUNDS, replace(DriveTestParameters(), least_share_db=40.0), seed=3)
+    field = RadioField(network(), BOUNDS, replace(DriveTestParameters(), least_share_db=60.0), seed=3)
     reports = measurement_reports(field, walk, np.random.default_rng(12))
     assert reports.sector.shape == reports.rss_dbm.shape == (900, MOST_CELLS)
     there = reports.sector >= 0
