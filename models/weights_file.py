@@ -102,8 +102,13 @@ def write_weights(path: str | os.PathLike[str], weights: Weights) -> None:
         raise OutputError(f"The weights could not be written to {target}: {error.strerror or error}.") from error
 
 
-def read_weights(path: str | os.PathLike[str], kinds: str | tuple[str, ...] = ()) -> Weights:
+def read_weights(path: str | os.PathLike[str], kinds: str | tuple[str, ...] = (), finite: bool = True) -> Weights:
     """Read a weights file and check that it belongs to one of `kinds` (any, when empty).
+
+    Parameters
+    ----------
+    finite
+        Whether arrays with values that are not finite are refused.
 
     Raises
     ------
@@ -155,7 +160,7 @@ def read_weights(path: str | os.PathLike[str], kinds: str | tuple[str, ...] = ()
         if min((*shape, begin)) < 0 or end - begin != dtype.itemsize * math.prod(shape):
             raise InputError(f"The weights file {path} is damaged: array '{name}' does not fit its place.")
         tensors[name] = np.frombuffer(body[begin:end], dtype).reshape(shape).copy()
-        if tensors[name].dtype.kind == "f" and not np.isfinite(tensors[name]).all():
+        if finite and tensors[name].dtype.kind == "f" and not np.isfinite(tensors[name]).all():
             raise InputError(
                 f"The weights file {path} cannot be used: array '{name}' holds values that are not finite."
             )

@@ -171,8 +171,8 @@ class Measurements:
         changes = np.flatnonzero(np.diff(self.trajectory)) + 1
         return np.concatenate([[0], changes, [len(self)]]).astype(np.int64)
 
-    def take(self, rows: np.ndarray) -> Measurements:
-        """Return some records, by a mask or by ascending indices; names of devices, trajectories and cells stay."""
+    def take(self, rows: np.ndarray | slice) -> Measurements:
+        """Return some records, by a mask, ascending indices or a slice; names of devices, trajectories and cells stay."""
         return replace(
             self,
             device=self.device[rows],

@@ -57,8 +57,12 @@ def load_localizer(path: str | os.PathLike[str]) -> TrainedLocalizer:
     InputError
         When the file is no localizer, of another version, or damaged.
     """
-    weights = read_weights(path, KIND)
+    weights = read_weights(path, finite=False)  # NaN is what is not known of a cell
     card = weights.card
+    if weights.kind != KIND:
+        raise InputError(
+            f"{path} holds weights for '{weights.kind}', not a localizer. Use a file that 'Train localizer' wrote."
+        )
     if card.get("format") != FORMAT:
         raise InputError(
             f"The model {path} has format {card.get('format')}, but this version of TelcoLoc reads format {FORMAT}. Train it again "

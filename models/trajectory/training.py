@@ -177,7 +177,8 @@ class TrainedLocalizer:
         fixes = self.localizer.predict(coded, span(progress, 0.0, share), device, threads)
         fixes = _bridged(fixes, coded, n_known)
         if self.variant:
-            fixes = variant_of(self.variant, fixes, coded, self.plain, self.network, span(progress, share, 1.0))
+            smoothing = span(progress, share, 1.0)
+            fixes = variant_of(self.variant, fixes, coded, self.plain, self.network, smoothing, threads)
         return fixes
 
 
@@ -336,6 +337,7 @@ def variant_of(
     plain: Calibration,
     streets: Streets | None,
     progress: Progress = no_progress,
+    threads: int = 1,
 ) -> Fixes:
     """Particle-filter ("f") or map-match ("m") fixes of whole trajectories; fixes that are NaN stay so."""
     known = np.isfinite(fixes.x_m)
@@ -346,7 +348,14 @@ def variant_of(
         from .filters import particle_filter
 
         found = particle_filter(
-            part.starts, part.time_s, fixes.x_m[known], fixes.y_m[known], sigma_m, seed=0, progress=progress
+            part.starts,
+            part.time_s,
+            fixes.x_m[known],
+            fixes.y_m[known],
+            sigma_m,
+            seed=0,
+            threads=threads,
+            progress=progress,
         )
     else:
         from .map_matching import snap_sequences
@@ -354,7 +363,14 @@ def variant_of(
         if streets is None:
             raise InputError("This model matches to streets, but holds none. Train it again with STREETS.")
         snapped = snap_sequences(
-            streets, part.trajectory, part.time_s, fixes.x_m[known], fixes.y_m[known], sigma_m, progress=progress
+            part.trajectory,
+            part.time_s,
+            fixes.x_m[known],
+            fixes.y_m[known],
+            streets,
+            sigma_m,
+            threads=threads,
+            progress=progress,
         )
         found = (*snapped, fixes.spread_m[known])
     x_m[known], y_m[known], spread_m[known] = found
@@ -411,7 +427,7 @@ def _calibrate(
 ) -> tuple[Calibration, Calibration]:
     """Calibrate the method, and its variant, on records that were not learned from."""
     coded = training.recoded(localizer.cells_)
-    fixes = localizer.out_of_fold_ or _held_out_fixes(localizer, training, sites, job, progress)
+    fixes = localizer.out_of_fold_ or _held_out_fixes(localizer, training, sites, job, span(progress, 0.0, 0.95))
     true_x_m, true_y_m = localizer.frame_.to_xy(training.lon, training.lat)
 
     def calibration_of(found: Fixes) -> Calibration:
@@ -424,7 +440,8 @@ def _calibrate(
     if not variant:
         return plain, plain
     network = streets.in_frame(localizer.frame_) if streets else None
-    return plain, calibration_of(variant_of(variant, fixes, coded, plain, network))
+    found = variant_of(variant, fixes, coded, plain, network, span(progress, 0.95, 1.0), job.threads)
+    return plain, calibration_of(found)
 
 
 def _held_out_fixes(
