@@ -90,7 +90,7 @@ def read_streets(
     )  # a line without length must not end the run
     for done, feature in enumerate(source.getFeatures(request, unchecked)):
         if done % 256 == 0:
-            progress(min(done / max(count, 1), 1.0))
+            progress(0.9 * min(done / max(count, 1), 1.0))
         geometry = feature.geometry()
         if geometry.isNull() or geometry.isEmpty():
             missing.append(f"feature {feature.id()}")
@@ -141,7 +141,9 @@ def read_streets(
             else f"{parameter}: no street of layer '{layer}' is near the points. Check the CRS of both layers."
         )
     first = np.concatenate([[0], np.cumsum([len(line) for line in lines])])
-    streets = build_streets(np.concatenate(lines), first, np.array(travel))
+    streets = build_streets(
+        np.concatenate(lines), first, np.array(travel), progress=lambda fraction: progress(0.9 + fraction / 10)
+    )
     run.info(
         f"{len(lines):,} streets near the points make a network of {len(streets):,} edges and {len(streets.node_xy_m):,} nodes."
     )

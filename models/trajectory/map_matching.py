@@ -27,7 +27,9 @@ from ..progress import Progress, no_progress, span
 from .streets import MOST_NODES, Candidates, RouteSearch, Streets
 
 #: Points matched at once with 8 candidates each; fewer with more.
-_CHUNK, _SMALLEST_CHUNK = 20_000, 200
+_CHUNK, _SMALLEST_CHUNK = 10_000, 200
+#: Steps whose probabilities are computed at once.
+_BLOCK = 1_000
 #: Steps whose routes are searched at once.
 _STEPS_AT_ONCE = 512
 #: A route is first searched up to this much longer than the step: a share of it, and betas or metres, whichever is more.
@@ -433,9 +435,16 @@ class _Chunk:
         if len(shut):
             few = _Steps(*(getattr(steps, name)[shut] for name in _Steps.__dataclass_fields__))
             route[shut], how[shut] = self._routes(few, few.farthest_m, span(progress, 0.8, 1.0))
-        log = transition_log(
-            steps.length_m[:, None, None], route, steps.beta_m[:, None, None], steps.least_m[:, None, None]
-        )
+        for start in range(0, len(route), _BLOCK):
+            progress(1.0)
+            part = slice(start, start + _BLOCK)
+            how[part], route[part] = self._log_of(steps, part, how[part], route[part])
+        return how, route
+
+    def _log_of(self, steps: _Steps, part: slice, how: np.ndarray, route: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How each pair of states of some steps is connected when turning round is allowed too, and its log probability."""
+        length, least, beta = (each[part, None, None] for each in (steps.length_m, steps.least_m, steps.beta_m))
+        log = transition_log(length, route, beta, least)
         reached = how != _UNREACHED
         log[~reached] = -np.inf
         log[reached & (how >= _TURN_AT_NODE)] -= self.settings.turn_log
@@ -662,7 +671,11 @@ class _Chunk:
         log[inner] += transition[linked[inner], chosen[inner - 1], chosen[inner]]
         self.log_likelihood[rows] = log
         weight = np.exp(emission - emission.max(axis=1, keepdims=True)) if m else emission
-        move = np.exp(transition - transition.max(axis=(1, 2), keepdims=True, initial=-1e300))
+        move = np.empty_like(transition)
+        for start in range(0, len(move), _BLOCK):
+            progress(0.0)
+            part = transition[start : start + _BLOCK]
+            move[start : start + _BLOCK] = np.exp(part - part.max(axis=(1, 2), keepdims=True, initial=-1e300))
         steps = linked.tolist()
         ahead = np.empty_like(weight)
         state = weight[0] if m else weight

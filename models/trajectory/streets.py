@@ -280,6 +280,7 @@ def build_streets(
     direction: np.ndarray | None = None,
     split: bool = True,
     snap_m: float = SNAP_M,
+    progress: Progress = no_progress,
 ) -> Streets:
     """Build the network of polylines.
 
@@ -295,6 +296,8 @@ def build_streets(
         Whether lines are also joined at vertices inside them; otherwise only at their ends.
     snap_m
         Vertices closer than this are one place.
+    progress
+        May raise `Cancelled`.
 
     Raises
     ------
@@ -305,6 +308,7 @@ def build_streets(
     line = np.repeat(np.arange(len(first) - 1), np.diff(first))
     travel = np.zeros(len(first) - 1, np.int8) if direction is None else np.asarray(direction, np.int8)
     place, places_m = _places(xy_m, snap_m)
+    progress(0.3)
     # Repeated places within a line, and lines of one place, are left out.
     new = np.ones(len(place), bool)
     new[1:] = (place[1:] != place[:-1]) | (line[1:] != line[:-1])
@@ -318,11 +322,13 @@ def build_streets(
     is_first[1:] = line[1:] != line[:-1]
     is_last = np.roll(is_first, -1)
     is_node = _ends_or_branches(place, is_first, is_last, len(places_m), split)[place] | is_first | is_last
+    progress(0.4)
     # Edges run from node to node; a vertex between two edges of a line belongs to both.
     edge_from = np.flatnonzero(is_node & ~is_last)
     edge_to = np.flatnonzero(is_node & ~is_first)
     merged = _merge_equal(place, edge_from, edge_to, line, travel)
     edge_from, edge_to = edge_from[merged.kept], edge_to[merged.kept]
+    progress(0.6)
     count = edge_to - edge_from + 1
     edge_first = np.concatenate([[0], np.cumsum(count)])
     vertex = np.arange(edge_first[-1]) - np.repeat(edge_first[:-1] - edge_from, count)
@@ -334,6 +340,7 @@ def build_streets(
     tail, head = node[: len(edge_from)], node[len(edge_from) :]
     length = position[edge_first[1:] - 1] - position[edge_first[:-1]]
     arcs = _arcs(tail, head, length, merged.forward, merged.backward, len(node_places))
+    progress(0.8)
     pieces = _pieces(vertex_xy, position, edge_first)
     return Streets(
         vertex_xy,
