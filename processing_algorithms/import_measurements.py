@@ -189,7 +189,7 @@ class ImportMeasurements(TelcoLocAlgorithm):
             self.tr(
                 "One point per record in EPSG:4326, without geometry where the true position is not known: device, trajectory, time, "
                 "time_s (seconds since 1970, UTC), n_cells, cell_1 (serving) to cell_7, rss_dbm_1 to _7, the further signals of each "
-                "cell, truth_lon, truth_lat, and source_row (the row of the table). Sorted by trajectory and time; plays in the Temporal "
+                "cell, truth_lon, truth_lat, and source_row (the feature id of the row). Sorted by trajectory and time; plays in the Temporal "
                 "Controller."
             ),
         )
@@ -431,7 +431,7 @@ class _Cells:
     def write(self, run: Run) -> None:
         """Write CELLS."""
         kind = QMetaType.Type
-        told = {name: values for name, values in self.details.items() if np.isfinite(values).any()}
+        told = {name: values.round(6) for name, values in self.details.items() if np.isfinite(values).any()}
         fields = fields_of(
             ("cell_id", kind.QString),
             ("records", kind.LongLong),

@@ -42,6 +42,8 @@ _DATE = re.compile(
 )
 #: The day first: with dots or dashes only, because 04/05/2018 is April in one country and May in another.
 _DAY_FIRST = re.compile(r"(\d{1,2})([-.])(\d{1,2})\2(\d{4})(?=\D|$)")
+#: A whole number written as a float of a country with decimal commas.
+_WHOLE_WITH_COMMA = re.compile(r"-?\d+,0+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -152,6 +154,8 @@ def _name(value: object, missing: tuple[float, ...]) -> str:
     text = repr(value) if isinstance(value, float) else _text(value)
     if text.lower() in MISSING_TEXTS or text == "NaT":
         return ""
+    if _WHOLE_WITH_COMMA.fullmatch(text):
+        text = text.replace(",", ".")
     if text[:1] in "-+.0123456789" or text[:3].lower() == "inf":
         try:
             number = float(text)
