@@ -42,7 +42,7 @@ _LEAST_VARIANCE = 1e-9
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class Pieces:
     """Runs of rows that step together, the longest first.
 
     Parameters
@@ -59,7 +59,7 @@ class _Pieces:
     kept_end: np.ndarray
 
     @classmethod
-    def of(cls, starts: np.ndarray, longest: int, warm_up: int) -> _Pieces:
+    def of(cls, starts: np.ndarray, longest: int, warm_up: int) -> Pieces:
         starts = np.asarray(starts, dtype=np.int64)
         length = np.diff(starts)
         count = np.maximum(-(-length // longest), (length > 0).astype(np.int64))
@@ -75,8 +75,8 @@ class _Pieces:
     def __len__(self) -> int:
         return len(self.begin)
 
-    def part(self, start: int, stop: int) -> _Pieces:
-        return _Pieces(*(column[start:stop] for column in (self.begin, self.end, self.kept_begin, self.kept_end)))
+    def part(self, start: int, stop: int) -> Pieces:
+        return Pieces(*(column[start:stop] for column in (self.begin, self.end, self.kept_begin, self.kept_end)))
 
     def laid_out(self, values: np.ndarray, backwards: bool = False) -> np.ndarray:
         """Values (n_rows,) by step and piece, shape (n_steps, n_pieces); the last one goes on behind a piece's end."""
@@ -141,7 +141,7 @@ def particle_filter(
         Shape (n,); the spread is the root of the summed variances along both axes.
     """
     n = len(time_s)
-    pieces = _Pieces.of(starts, _PIECE, _WARM_UP)
+    pieces = Pieces.of(starts, _PIECE, _WARM_UP)
     columns = [np.asarray(values, dtype=float) for values in (time_s, x_m, y_m, np.maximum(sigma_m, _LEAST_SIGMA_M))]
     speed = np.full(n, speed_m_s) if speed_m_s else likely_speeds(starts, *columns)
     columns.append(speed)
@@ -165,7 +165,7 @@ def particle_filter(
 
 
 def _particles(
-    pieces: _Pieces,
+    pieces: Pieces,
     columns: list[np.ndarray],
     rng: np.random.Generator,
     particles: int,
@@ -235,7 +235,7 @@ def likely_speeds(
     The likelihood is that of Kalman's filter for a random walk, with Student's t instead of normal surprises, so that outliers do not
     pass for speed. A trajectory shorter than `_PRIOR_RECORDS` believes the others more than itself.
     """
-    pieces = _Pieces.of(starts, _PIECE, 0)
+    pieces = Pieces.of(starts, _PIECE, 0)
     speeds = np.array(SPEEDS_M_S)[:, None]
     total = np.zeros((len(speeds), len(pieces)))
     for start in range(0, len(pieces), 16 * _TOGETHER):
@@ -315,7 +315,7 @@ def kalman_smoother(
         Shape (n,); the spread is the root of the summed variances along both axes.
     """
     n = len(time_s)
-    pieces = _Pieces.of(starts, _SMOOTHER_PIECE, _SMOOTHER_WARM_UP)
+    pieces = Pieces.of(starts, _SMOOTHER_PIECE, _SMOOTHER_WARM_UP)
     sigma = np.maximum(np.asarray(sigma_m, dtype=float), _LEAST_SIGMA_M)
     weighed = sigma
     rounds = _ROUNDS if np.isfinite(outlier) else 1
@@ -335,7 +335,7 @@ def kalman_smoother(
     return found[0], found[1], np.sqrt(2 * np.maximum(found[2], _LEAST_VARIANCE))
 
 
-def _smoothed(pieces: _Pieces, columns: list[np.ndarray], acceleration_m_s2: float) -> np.ndarray:
+def _smoothed(pieces: Pieces, columns: list[np.ndarray], acceleration_m_s2: float) -> np.ndarray:
     """x, y and variance of the position along an axis by step and piece, shape (3, n_steps, n_pieces).
 
     Both axes have the same variances, so one 2 × 2 matrix (position, velocity) serves both; it is kept as its three numbers.
