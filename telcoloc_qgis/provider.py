@@ -42,12 +42,15 @@ class TelcoLocProvider(QgsProcessingProvider):
         from ..processing_algorithms.check_environment import CheckEnvironment
         from ..processing_algorithms.compare_geolocations import CompareGeolocations
         from ..processing_algorithms.deepmend_teacher import DeepMendTeacher
+        from ..processing_algorithms.evaluate_localization import EvaluateLocalization
         from ..processing_algorithms.geolocate_base_stations import GeolocateBaseStations
         from ..processing_algorithms.import_measurements import ImportMeasurements
+        from ..processing_algorithms.localize_measurements import LocalizeMeasurements
         from ..processing_algorithms.map_metadata import MapMetadata
         from ..processing_algorithms.match_to_streets import MatchToStreets
         from ..processing_algorithms.simulate_network import SimulateNetwork
         from ..processing_algorithms.train_deepmend import TrainDeepMend
+        from ..processing_algorithms.train_localizer import TrainLocalizer
 
         for algorithm in (
             GeolocateBaseStations,
@@ -57,6 +60,9 @@ class TelcoLocProvider(QgsProcessingProvider):
             TrainDeepMend,
             SimulateNetwork,
             ImportMeasurements,
+            TrainLocalizer,
+            LocalizeMeasurements,
+            EvaluateLocalization,
             MatchToStreets,
             CheckEnvironment,
         ):

@@ -23,11 +23,14 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingFeedback,
     QgsProcessingLayerPostProcessorInterface,
+    QgsProperty,
     QgsRasterLayer,
     QgsRasterShader,
     QgsRendererCategory,
     QgsRendererRange,
+    QgsSimpleMarkerSymbolLayer,
     QgsSingleBandPseudoColorRenderer,
+    QgsSymbolLayer,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QDateTime, Qt
@@ -36,6 +39,10 @@ from qgis.PyQt.QtXml import QDomDocument
 
 #: Light to dark: reads as "more" on a pale map, in print, and for colour-blind eyes (lightness falls monotonically).
 SEQUENTIAL = ("#fff3d6", "#fddc9e", "#fcbb78", "#f6935f", "#e66b5b", "#c74764", "#982d6c", "#611f63")
+#: Dark to pale: what is sure stands out, what is not fades.
+CERTAINTY = ("#1d3f57", "#2f7f8c", "#72b5ab", "#bfdcc4", "#f6efd2")
+#: Circles of uncertainty are drawn around all points on scales larger than 1 to this.
+CIRCLES_FROM_SCALE = 10_000
 #: Muted neighbours for areas; any two can lie side by side.
 AREAS = ("#8dbcd1", "#f0c987", "#a9cba0", "#e0a29a", "#b9aed3", "#d9d38c", "#93c7bd", "#d3b59a", "#c3c8cf")
 #: Printed over the map below like ink, so that streets and names stay readable.
@@ -187,6 +194,46 @@ def points_qml(field: str, values: np.ndarray) -> str:
     return _exported(layer)
 
 
+def uncertain_points_qml(field: str, values: np.ndarray) -> str:
+    """Style of points with the radius [m] of a circle in `field`: dark where it is small, pale where it is large.
+
+    The circle itself is drawn under selected points, and under all of them on large scales.
+    """
+    layer = QgsVectorLayer(f"Point?field={field}:double", "style", "memory")
+    positive = np.asarray(values, float)[np.isfinite(values) & (np.asarray(values, float) > 0)]
+    inner = (
+        sorted({_round(float(edge)) for edge in np.quantile(positive, [0.2, 0.4, 0.6, 0.8])}) if positive.size else []
+    )
+    edges = sorted({0.0, *inner, float(math.ceil(max(positive.max(initial=1.0), *inner, 1.0)))})
+    picked = np.linspace(0, len(CERTAINTY) - 1, len(edges) - 1).round().astype(int)
+    ranges = []
+    for low, high, colour in zip(edges[:-1], edges[1:], picked):
+        name = f"{_significant(low)} – {_significant(high)} m"
+        ranges.append(QgsRendererRange(low, high, _circled(CERTAINTY[colour], field), name))
+    renderer = QgsGraduatedSymbolRenderer(f'"{field}"', ranges)
+    renderer.setOrderBy(QgsFeatureRequest.OrderBy([QgsFeatureRequest.OrderByClause(field, False)]))
+    renderer.setOrderByEnabled(True)  # the surest on top
+    layer.setRenderer(renderer)
+    return _exported(layer)
+
+
+def _circled(colour: str, field: str) -> QgsMarkerSymbol:
+    """A point, and under it a faint circle with the radius [m] that `field` holds."""
+    symbol = _marker(colour, 2.0)
+    circle = QgsSimpleMarkerSymbolLayer(Qgis.MarkerShape.Circle)
+    circle.setSize(1.0)
+    circle.setSizeUnit(Qgis.RenderUnit.MetersInMapUnits)
+    circle.setFillColor(QColor(29, 63, 87, 14))
+    circle.setStrokeColor(QColor(29, 63, 87, 90))
+    circle.setStrokeWidth(0.15)
+    property_of = QgsSymbolLayer.Property
+    circle.setDataDefinedProperty(property_of.PropertySize, QgsProperty.fromExpression(f'2 * "{field}"'))
+    shown = QgsProperty.fromExpression(f"is_selected() OR @map_scale < {CIRCLES_FROM_SCALE}")
+    circle.setDataDefinedProperty(property_of.PropertyLayerEnabled, shown)
+    symbol.insertSymbolLayer(0, circle)
+    return symbol
+
+
 def categories_qml(field: str, names: Sequence[str]) -> str:
     """Style of points by the names in `field`, in the order given from dark to light."""
     layer = QgsVectorLayer(f"Point?field={field}:string", "style", "memory")
@@ -196,9 +243,9 @@ def categories_qml(field: str, names: Sequence[str]) -> str:
     return _exported(layer)
 
 
-def _marker(colour: str) -> QgsMarkerSymbol:
+def _marker(colour: str, size_mm: float = 2.4) -> QgsMarkerSymbol:
     return QgsMarkerSymbol.createSimple(
-        {"name": "circle", "size": "2.4", "color": colour, "outline_color": "#1d3f57", "outline_width": "0.2"}
+        {"name": "circle", "size": str(size_mm), "color": colour, "outline_color": "#1d3f57", "outline_width": "0.2"}
     )
 
 

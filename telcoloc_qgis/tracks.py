@@ -447,6 +447,7 @@ def write_trajectories(
     time_s: np.ndarray,
     progress: Progress,
     extra: Mapping[str, tuple[QMetaType.Type, Sequence[Any]]] | None = None,
+    length_m: Sequence[float] | None = None,
 ) -> int:
     """Write output `name`: one LineStringM per trajectory of two points or more, which plays in the Temporal Controller.
 
@@ -460,6 +461,8 @@ def write_trajectories(
         Of each point, shape (n,); times not known (NaN) give 0 as M.
     extra
         Further fields: type, and a value per trajectory.
+    length_m
+        Of each trajectory, where `crs` is not metric.
 
     Returns
     -------
@@ -483,6 +486,7 @@ def write_trajectories(
         for index in long_enough.tolist():
             part = slice(int(starts[index]), int(starts[index + 1]))
             x, y, time = x_m[part], y_m[part], time_s[part]
+            length = float(np.hypot(np.diff(x), np.diff(y)).sum()) if length_m is None else length_m[index]
             feature = QgsFeature(fields)
             feature.setGeometry(line_m(x, y, np.nan_to_num(time)))
             feature.setAttributes(
@@ -492,7 +496,7 @@ def write_trajectories(
                     date_time(float(time[0])),
                     date_time(float(time[-1])),
                     len(x),
-                    round(float(np.hypot(np.diff(x), np.diff(y)).sum()), 1),
+                    round(length, 1),
                     *(values[index] for _, values in extra.values()),
                 ]
             )

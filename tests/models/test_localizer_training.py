@@ -163,11 +163,11 @@ class TestKeeping:
             write_weights(
                 path, replace(weights, tensors={key: weights.tensors[key] for key in weights.tensors if key != name})
             )
-            with pytest.raises(InputError, match="is damaged|is missing"):
+            with pytest.raises(InputError, match=r"is damaged|is missing"):
                 load_localizer(path)
         for name in ("cells", "frame", "calibration", "learned"):
             write_weights(path, replace(weights, card={key: weights.card[key] for key in weights.card if key != name}))
-            with pytest.raises(InputError, match="is damaged|is missing"):
+            with pytest.raises(InputError, match=r"is damaged|is missing"):
                 load_localizer(path)
 
 

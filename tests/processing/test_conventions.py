@@ -31,12 +31,15 @@ NAMES = (
     "checkenvironment",
     "comparegeolocations",
     "deepmendteacher",
+    "evaluatelocalization",
     "geolocatebasestations",
     "importmeasurements",
+    "localizemeasurements",
     "mapmetadata",
     "matchtostreets",
     "simulatenetwork",
     "traindeepmend",
+    "trainlocalizer",
 )
 START_UP_LIMIT_S = 0.5  # the goal is 0.2 s on an idle machine; this holds on a busy one
 BLOCKED = ("torch", "geopandas", "rasterio", "sklearn", "matplotlib", "scipy")
