@@ -310,8 +310,18 @@ def test_trips_of_stockholm(run, shared_data, tmp_path):
     )
     assert ran["MATCHED"] == 14
     assert ran["STRETCHES"] == 2
-    lengths = [path["length_m"] for path in ran["TRAJECTORIES"].getFeatures()]
-    assert all(1000 < length < 6000 for length in lengths)
+    # The same ways as the program fmm found for these trips.
+    metres = QgsCoordinateTransform(
+        QgsCoordinateReferenceSystem("EPSG:4326"), QgsCoordinateReferenceSystem(UTM), QgsProject.instance()
+    )
+    theirs = {}
+    for line in (folder / "mr.txt").read_text().splitlines()[1:]:
+        theirs[line.split(";")[0]] = QgsGeometry.fromWkt(line.split(";")[-1])
+    for path in ran["TRAJECTORIES"].getFeatures():
+        ours, other = path.geometry(), theirs[path["trajectory"]]
+        ours.transform(metres)
+        other.transform(metres)
+        assert ours.hausdorffDistanceDensify(other, 0.01) < 10  # they project in degrees
 
 
 # What cannot be used
@@ -329,6 +339,21 @@ def test_multi_null_and_zero_length_streets_are_handled_and_said(match):
     assert "STREETS: 1 features of several lines were taken apart." in ran.infos
     assert "STREETS: 1 features have no geometry and were left out: feature 2." in ran.warnings
     assert "STREETS: 1 features have no length and were left out: feature 3." in ran.warnings
+
+
+@pytest.mark.parametrize(
+    ("geometry", "wkt"),
+    [
+        ("LineStringZ", "LineStringZ (500000 5800000 3, 500800 5800000 9)"),
+        ("LineStringM", "LineStringM (500000 5800000 3, 500800 5800000 9)"),
+        ("CompoundCurve", "CompoundCurve ((500000 5800000, 500400 5800000), (500400 5800000, 500800 5800000))"),
+        ("MultiLineStringZM", "MultiLineStringZM ((500000 5800000 3 1, 500800 5800000 9 2))"),
+    ],
+)
+def test_streets_with_heights_measures_and_curves(match, geometry, wkt):
+    ran, _, _ = match(STREETS=roads([(wkt, "a", None)], geometry=geometry))
+    assert ran["MATCHED"] == 20
+    assert ran["MEDIAN_OFFSET"] == pytest.approx(4, abs=0.1)
 
 
 def test_a_layer_without_any_usable_street(no_match):
