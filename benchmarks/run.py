@@ -41,6 +41,7 @@ NAMES = (
     "mr_table4",
     "mr_sets",
     "mr_throughput",
+    "deeploc_sensitivity",
 )
 PAGE = kit.ROOT / "docs" / "benchmarks.md"
 INTRODUCTION = """# Benchmarks

@@ -60,8 +60,8 @@ class Output:
 class Noise:
     """What is random while learning, all of one generator; `None` where nothing is to be random."""
 
-    def __init__(self, generator: torch.Generator, device: torch.device) -> None:
-        self._generator, self._device = generator, device
+    def __init__(self, generator: torch.Generator, device: torch.device, strength: float = 1.0) -> None:
+        self._generator, self._device, self.strength = generator, device, strength
 
     def uniform(self, *shape: int) -> torch.Tensor:
         """Numbers in [0, 1)."""
@@ -133,8 +133,9 @@ class RecordEncoder(nn.Module):  # type: ignore[misc,unused-ignore]  # without t
         level = batch.level.flatten(0, -2)
         heard = (cell >= 0).to(level.dtype)
         if noise is not None:
-            heard = heard * (noise.uniform(*cell.shape) >= cell_drop)
-            level = torch.where(level >= 0, (level + jitter * noise.normal(*level.shape)).clamp(0, KNOTS - 1), level)
+            heard = heard * (noise.uniform(*cell.shape) >= cell_drop * noise.strength)
+            shifted = level + jitter * noise.strength * noise.normal(*level.shape)
+            level = torch.where(level >= 0, shifted.clamp(0, KNOTS - 1), level)
         known = (level >= 0).to(level.dtype)
         lower = level.clamp(0, KNOTS - 1.001).floor()
         share = (level.clamp(min=0) - lower) * known

@@ -12,7 +12,7 @@ from ...progress import Progress, span
 from ..localizer import FitSettings
 from ..measurements import Measurements
 from ..splits import folds, groups
-from .scoring import Layout, learn_scores, log_scores
+from .scoring import SEEN, Layout, learn_scores, log_scores
 from .sequences import SequenceLocalizer
 from .weights import as_arrays, load_arrays
 from .windows import run_lengths, window_sizes
@@ -52,6 +52,7 @@ class RecuLstm(SequenceLocalizer):
     """
 
     method = "reculstm"
+    seen = 1_000_000
     _layout: Layout | None = None
 
     def _design(self, data: Measurements, settings: FitSettings) -> dict[str, Any]:
@@ -137,7 +138,7 @@ class DeepLoc(RecuLstm):
     configuration, width, preceding, classes
         Of the CNN: see `Cnn`.
     cnn_epochs, cnn_rate
-        Of its training.
+        Of its training, as in `Cnn`.
     others
         As in `RecuLstm`.
     """
@@ -164,7 +165,9 @@ class DeepLoc(RecuLstm):
         for stream, part in enumerate(parts):
             done = span(progress, 0.8 * stream / N_CNNS, 0.8 * (stream + 1) / N_CNNS)
             rows = np.flatnonzero(learn & ~part)
-            self._cnns.append(learn_scores(layout, inputs, truth, rows, scales.scale_m, settings, done, stream))
+            self._cnns.append(
+                learn_scores(layout, inputs, truth, rows, scales.scale_m, settings, done, stream, SEEN // N_CNNS)
+            )
         every = [
             log_scores(network, inputs, device, span(progress, 0.8 + 0.1 * stream, 0.9 + 0.1 * stream))
             for stream, network in enumerate(self._cnns)

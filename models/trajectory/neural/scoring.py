@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _BATCH = 64
 #: Records learned from at once.
 _LEARN_BATCH = 64
+#: Records that a CNN learns from in all, each counted as often as it is seen, unless `cnn_epochs` says otherwise.
+SEEN = 120_000
 #: Most grid cells that are told apart.
 MOST_CLASSES = 1024
 
@@ -196,6 +198,7 @@ def learn_scores(
     settings: FitSettings,
     progress: Progress,
     stream: int = 0,
+    seen: int = SEEN,
 ) -> ScoreCnn:
     """Train a CNN to name the grid cell of each record of `learn`.
 
@@ -209,6 +212,8 @@ def learn_scores(
         Rows to learn from, shape (n_learn,).
     stream
         Tells several CNNs of one seed apart.
+    seen
+        Records to learn from in all, where `cnn_epochs` does not say.
     """
     import torch
 
@@ -234,6 +239,7 @@ def learn_scores(
         logits = logits_of(network, inputs, rows, device, noise)
         return naming_loss(logits, wanted[torch.from_numpy(rows).to(device)], centres, sigma)
 
-    epochs = int(settings.option("cnn_epochs", 12))
+    usual = min(max(round(seen / max(len(learn), 1)), 4), 60)
+    epochs = max(1, int(settings.option("cnn_epochs", usual)))
     descend(network, epochs, float(settings.option("cnn_rate", 2e-3)), batches, loss_of, progress)
     return network

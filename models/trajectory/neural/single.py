@@ -44,7 +44,7 @@ class Cnn(Localizer):
     classes
         Most grid cells to tell apart; where more hold a truth, cells are joined.
     cnn_epochs, cnn_rate
-        Of training.
+        Of training: passes over the records, by default as many as make `scoring.SEEN`, 4 to 60, and Adam's first rate.
     """
 
     method = "cnn"
