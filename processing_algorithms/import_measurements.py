@@ -189,8 +189,8 @@ class ImportMeasurements(TelcoLocAlgorithm):
             self.tr(
                 "One point per record in EPSG:4326, without geometry where the true position is not known: device, trajectory, time, "
                 "time_s (seconds since 1970, UTC), n_cells, cell_1 (serving) to cell_7, rss_dbm_1 to _7, the further signals of each "
-                "cell, truth_lon, truth_lat, and source_row (the feature id of the row). Sorted by trajectory and time; plays in the Temporal "
-                "Controller."
+                "cell, truth_lon, truth_lat, and source_row (the feature id of the row). Sorted by trajectory and time; plays in the "
+                "Temporal Controller."
             ),
         )
         self.add(
@@ -342,6 +342,13 @@ def _layout(run: Run, source: QgsProcessingFeatureSource) -> Layout:
     run.info(f"Kind of table: {layout.preset} ({layout.title}), {how}.")
     roles_said = {**layout.roles, **{role: slots[0] for role, slots in layout.cells.items() if slots and slots[0]}}
     run.info("Columns: " + "; ".join(f"{role} = {' and '.join(used)}" for role, used in roles_said.items()) + ".")
+    if "device" not in layout.roles:
+        each = (
+            "each trajectory counts as one"
+            if "trajectory" in layout.roles
+            else f"'{source.sourceName()}' counts as one"
+        )
+        run.info(f"No column names devices: {each}.")
     if "rss" not in layout.cells and "asu" not in layout.cells:
         run.warn("INPUT: no column tells how strongly a cell was heard; give RSS_FIELDS if one does.")
     return layout

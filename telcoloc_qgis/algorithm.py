@@ -254,7 +254,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
                 for definition in self.parameterDefinitions()
                 if isinstance(definition, (QgsProcessingParameterRasterLayer, QgsProcessingParameterMultipleLayers))
             }
-            self._input_files = {}
+            self._input_files, self._plain_files = {}, {}
             for definition in self.parameterDefinitions():
                 name = definition.name()
                 sources = [path for path, _ in self._raster_sources.get(name, [])]

@@ -26,7 +26,7 @@ from qgis.core import (
     QgsVectorLayer,
     QgsWkbTypes,
 )
-from qgis.PyQt.QtCore import QDateTime, Qt
+from qgis.PyQt.QtCore import QDate, QDateTime, Qt, QTime
 
 from ..models.errors import InputError
 from ..models.progress import Progress
@@ -138,8 +138,10 @@ def _by_gdal(
     if not hasattr(ogr.Layer, "GetArrowStreamAsNumPy"):  # before GDAL 3.6
         return None
     try:
+        from osgeo import gdal_array  # noqa: F401 - the stream needs it, and some builds lack it
+
         dataset = gdal.OpenEx(file.path, gdal.OF_VECTOR | gdal.OF_READONLY, open_options=list(file.options))
-    except RuntimeError:
+    except (RuntimeError, ImportError):
         return None
     if dataset is None:
         return None
@@ -243,10 +245,9 @@ def _text(value: object) -> str:
         return value
     if isinstance(value, QDateTime):
         return value.toString(Qt.DateFormat.ISODateWithMs) if value.isValid() else ""
-    if value is None or not isinstance(value, (int, float, bool)):
-        text = getattr(value, "toString", lambda *_: "")
-        return str(text(Qt.DateFormat.ISODate)) if hasattr(value, "toPyDate") else ""
-    return str(value)
+    if isinstance(value, (QDate, QTime)):
+        return value.toString(Qt.DateFormat.ISODate) if value.isValid() else ""
+    return str(value) if isinstance(value, (int, float)) else ""
 
 
 def _point(feature: QgsFeature) -> tuple[float, float]:

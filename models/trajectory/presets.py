@@ -405,6 +405,6 @@ def with_fields(
         slots = list(cells.get(role, ((),) * count))
         slots[slot - 1] = (one,)
         cells[role] = tuple(slots)
-    of_cells = layout.of_cells if not cell else count == 1 and ("serving" in changed or layout.of_cells)
+    of_cells = count == 1 and (layout.of_cells or bool(roles.get("serving")))
     lacking = tuple(role for role in ("time", "cell") if role not in changed and role not in cells)
     return replace(layout, roles=changed, cells=cells, of_cells=of_cells, missing=lacking)

@@ -228,6 +228,22 @@ def test_one_row_per_cell_by_a_serving_field(bring, table):
     assert ran["ROWS_READ"] == 3
 
 
+def test_date_and_time_in_typed_fields_of_their_own(bring):
+    from qgis.PyQt.QtCore import QDate, QTime
+
+    layer = layer_of(
+        [(None, QDate(2018, 4, 23), QTime(9, 20, 11), "c", -80.0)],
+        "",
+        "date:date,time:time,cell_id:string,rsrp:double",
+        "None",
+        "reports",
+    )
+    ran, rows = bring(INPUT=layer)
+    assert ran["FIRST_TIME"] == "2018-04-23T09:20:11Z"
+    assert rows[0]["device"] == "reports"
+    assert "No column names devices: 'reports' counts as one." in ran.infos
+
+
 def test_base_stations(bring, table, tmp_path):
     stations = layer_of(
         [("Point (121.3 31.3)", 6188, 26051, 90.0), ("Point (121 31)", 1, 1, 5.0)],
