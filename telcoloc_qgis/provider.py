@@ -43,6 +43,7 @@ class TelcoLocProvider(QgsProcessingProvider):
         from ..processing_algorithms.compare_geolocations import CompareGeolocations
         from ..processing_algorithms.deepmend_teacher import DeepMendTeacher
         from ..processing_algorithms.evaluate_localization import EvaluateLocalization
+        from ..processing_algorithms.filter_trajectory import FilterTrajectory
         from ..processing_algorithms.geolocate_base_stations import GeolocateBaseStations
         from ..processing_algorithms.import_measurements import ImportMeasurements
         from ..processing_algorithms.localize_measurements import LocalizeMeasurements
@@ -63,6 +64,7 @@ class TelcoLocProvider(QgsProcessingProvider):
             TrainLocalizer,
             LocalizeMeasurements,
             EvaluateLocalization,
+            FilterTrajectory,
             MatchToStreets,
             CheckEnvironment,
         ):

@@ -196,7 +196,7 @@ def read_tracks(
     stamps: list[object] = []
     codes: list[int] = []
     code_of: dict[tuple[str, str], int] = {}
-    rejected: list[str] = []
+    refused: list[tuple[int, str]] = []
     unknown: list[str] = []
     nameless = 0
     for done, feature in enumerate(source.getFeatures(request)):
@@ -204,7 +204,7 @@ def read_tracks(
             progress(min(done / count, 1.0))
         point = point_of(feature)
         if isinstance(point, str):
-            rejected.append(f"feature {feature.id()}: {point}")
+            refused.append((feature.id(), str(point)))
             continue
         metres = _positive(feature[sigma]) if sigma else math.nan
         if sigma and not math.isfinite(metres) and id_text(feature[sigma]):
@@ -222,10 +222,11 @@ def read_tracks(
         timed = np.isfinite(time_s)
         for row in np.flatnonzero(~timed):
             text = id_text(stamps[row])
-            rejected.append(f"feature {ids[row]}: {time} " + (f"'{text}' is no time" if text else "is empty"))
+            refused.append((ids[row], f"{time} " + (f"'{text}' is no time" if text else "is empty")))
         id_of, code, x, y, uncertainty_m, time_s = (
             column[timed] for column in (id_of, code, x, y, uncertainty_m, time_s)
         )
+    rejected = [f"feature {row}: {why}" for row, why in sorted(refused)]
     if not len(id_of):
         raise InputError(
             f"{parameter}: none of the {len(rejected):,} rows of layer '{layer}' can be used ({listed(rejected)})."

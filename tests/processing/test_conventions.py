@@ -32,6 +32,7 @@ NAMES = (
     "comparegeolocations",
     "deepmendteacher",
     "evaluatelocalization",
+    "filtertrajectory",
     "geolocatebasestations",
     "importmeasurements",
     "localizemeasurements",
@@ -395,6 +396,7 @@ def test_the_examples_work_one_after_the_other(provider, run, tmp_path, monkeypa
         "simulatenetwork",
         "deepmendteacher",
         "traindeepmend",
+        "filtertrajectory",
         "matchtostreets",
         "checkenvironment",
     ):
