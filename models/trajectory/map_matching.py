@@ -213,7 +213,8 @@ def match(
     parts: list[Matched] = []
     joined: list[bool] = []
     search = RouteSearch(streets)
-    start, carried = 0, None
+    start = 0
+    carried: _Place | None = None
     while start < n:
         stop, whole = _chunk_end(begins, start, max(_SMALLEST_CHUNK, int(_CHUNK * (8 / most) ** 2)))
         rows = order[start:stop]
@@ -232,7 +233,7 @@ def match(
         joined.append(carried is not None)
         carried = None
         if not whole and chunk.last > 0:  # the run goes on from its last point used
-            carried = int(chunk.chosen[chunk.last])
+            carried = _Place(*(column[chunk.last] for column in (part.edge, part.along_m, chunk.ahead, part.offset_m)))
             stop = start + chunk.last
             part = _only_first(part, chunk.last + 1)
         parts.append(part)
@@ -329,6 +330,16 @@ class _Steps:
 
 
 @dataclass(frozen=True)
+class _Place:
+    """Where a run that was cut goes on."""
+
+    edge: int
+    along_m: float
+    forward: bool
+    offset_m: float
+
+
+@dataclass(frozen=True)
 class _Legs:
     """Parts of routes along one edge each, in order; every step has at least one."""
 
@@ -358,16 +369,22 @@ class _Chunk:
         self.run = np.cumsum(begins)
         self.candidates: Candidates
         self.last = -1  # the last point used
+        self.weight = sigma_m**-2.0
+        self.ahead = np.zeros(len(xy_m), bool)
         # Chosen state (twice its candidate, one more when it travels backward), stretch and so on are kept per point: shape (n,).
         n = len(xy_m)
         self.chosen = np.full(n, -1)
         self.stretch = np.full(n, -1, np.int64)
         self.log_likelihood, self.confidence = np.full(n, np.nan), np.full(n, np.nan)
 
-    def match(self, threads: int, progress: Progress, carried: int | None = None) -> Matched:
-        """Do all of it; the first point is in state `carried`, where that is given."""
+    def match(self, threads: int, progress: Progress, carried: _Place | None = None) -> Matched:
+        """Do all of it; the first point is at `carried`, where that is given."""
         most = self.settings.candidates or 8
         self.candidates = self.streets.near(self.xy_m, self.radius_m, most, threads, span(progress, 0.0, 0.3))
+        if carried is not None:
+            self.candidates.edge[0], self.candidates.distance_m[0] = -1, np.inf
+            self.candidates.edge[0, 0], self.candidates.along_m[0, 0] = carried.edge, carried.along_m
+            self.candidates.distance_m[0, 0] = carried.offset_m
         on_road = self.candidates.edge[:, 0] >= 0
         used = on_road & ~self._close(on_road) if self.settings.skip_close else on_road.copy()
         edge = self.candidates.edge
@@ -375,7 +392,8 @@ class _Chunk:
         ways = np.stack([self.streets.forward[edge], self.streets.backward[edge]], axis=-1)
         self._emission = np.where(ways, emission[:, :, None], -np.inf).reshape(len(edge), -1)
         if carried is not None:
-            self._emission[0, np.arange(2 * most) != carried] = -np.inf
+            self._emission[0, np.arange(2 * most) != (0 if carried.forward else 1)] = -np.inf
+            self.weight[0] = 1e12  # it stays where it is
         steps = self._steps(np.flatnonzero(used))
         how, transition = self._transitions(steps, span(progress, 0.3, 0.7))
         broken = self._viterbi(used, steps, transition, span(progress, 0.7, 0.85))
@@ -744,6 +762,7 @@ class _Chunk:
         along[rows] = self.candidates.along_m[rows, self.chosen[rows] >> 1]
         ahead = np.zeros(n, bool)
         ahead[rows] = self.chosen[rows] & 1 == 0
+        self.ahead = ahead
         whole = ~broken
         before, after = steps.before[whole], steps.after[whole]
         code = how[whole, self.chosen[before], self.chosen[after]]
@@ -792,7 +811,7 @@ class _Chunk:
         stop = np.append(first[1:], len(steps))
         for one in np.unique(passage[wrong]).tolist():
             rows = np.append(before[steps[first[one]]], after[steps[first[one] : stop[one]]])
-            along[rows] = sign[rows[0]] * _isotonic(sign[rows[0]] * along[rows], self.sigma_m[rows] ** -2)
+            along[rows] = sign[rows[0]] * _isotonic(sign[rows[0]] * along[rows], self.weight[rows])
 
     def _legs(
         self,
