@@ -52,3 +52,36 @@ def test_a_table_without_positions_has_none(run, tables, tmp_path):
     ran = run("importmeasurements", INPUT=str(tables[1]), OUTPUT=str(tmp_path / "measurements.gpkg"))
     assert (ran["RECORDS"], ran["DEVICES"], ran["CELLS_KNOWN"]) == (1021, 5, 0)
     assert all(feature.geometry().isEmpty() for feature in QgsVectorLayer(ran["OUTPUT"]).getFeatures())
+
+
+def test_the_whole_way_is_judged_by_the_walks_kept_back(run, tables, tmp_path):
+    def path(name):
+        return str(tmp_path / name)
+
+    for table, name in zip(tables, ("known", "unknown")):
+        run(
+            "importmeasurements",
+            INPUT=str(table),
+            BASE_STATIONS=f"{SAMPLE}|layername=cells",
+            OUTPUT=path(f"{name}.gpkg"),
+            CELLS=path(f"cells_{name}.gpkg"),
+        )
+    trained = run(
+        "trainlocalizer",
+        INPUT=path("known.gpkg"),
+        BASE_STATIONS=path("cells_known.gpkg"),
+        METHOD="raf",
+        OPTIONS="trees=20",
+        MODEL=path("raf.safetensors"),
+    )
+    run("localizemeasurements", INPUT=path("unknown.gpkg"), MODEL=path("raf.safetensors"), POINTS=path("points.gpkg"))
+    judged = run(
+        "evaluatelocalization",
+        PREDICTED=path("points.gpkg"),
+        TRUTH=f"{SAMPLE}|layername=walks_truth",
+        ERRORS=path("errors.gpkg"),
+    )
+    assert (judged["COUNT"], judged["UNMATCHED"]) == (1021, 0)
+    assert 15 < judged["MEDIAN_ERROR"] < 90  # sites stand 400 m apart
+    assert judged["MEDIAN_ERROR"] < 2.5 * trained["MEDIAN_ERROR"]  # what was held out told what to expect
+    assert judged["INSIDE_90"] > 0.75

@@ -1,18 +1,22 @@
-"""What scripts make and the repository keeps: help pages and the graphical model are up to date, and the model runs."""
+"""What scripts make and the repository keeps: help pages and graphical models are up to date, and the models run."""
 
 import json
 import os
 import shutil
 import sqlite3
 import subprocess
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from qgis.core import Qgis
+from shapely import wkb
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / "resources" / "graphical_models" / "districts.model3"
+MODELS = ROOT / "resources" / "graphical_models"
 CITY = ROOT / "resources" / "sample_city" / "sample_city.gpkg"
+MADE_WITH_QGIS = "3.40."
 PYTHON = "/usr/bin/python3"  # QGIS's own on Debian
 
 
@@ -46,8 +50,18 @@ def test_help_pages_are_those_of_the_algorithms(copy):
     assert made == kept, "run /usr/bin/python3 scripts/make_help.py"
 
 
-@pytest.mark.qgis_process
-def test_the_graphical_model_chains_our_algorithms_with_native_ones(tmp_path):
+def test_graphical_models_are_those_of_the_script(copy):
+    if not Qgis.version().startswith(MADE_WITH_QGIS):
+        pytest.skip("another QGIS writes the same model in another way")
+    run_script(copy, "make_model.py")
+    made = {path.name: path.read_text(encoding="utf-8") for path in (copy / "resources" / "graphical_models").iterdir()}
+    kept = {path.name: path.read_text(encoding="utf-8") for path in MODELS.iterdir()}
+    assert made == kept, "run /usr/bin/python3 scripts/make_model.py"
+
+
+@pytest.fixture
+def headless(tmp_path):
+    """`headless("telcoloc:…" or a model, INPUT=…)`: results of the real qgis_process."""
     profile = tmp_path / "config" / "profiles" / "default"
     plugins = profile / "python" / "plugins"
     plugins.mkdir(parents=True)
@@ -56,6 +70,25 @@ def test_the_graphical_model_chains_our_algorithms_with_native_ones(tmp_path):
     (profile / "QGIS" / "QGIS3.ini").write_text("[PythonPlugins]\ntelcoloc=true\nprocessing=true\n", encoding="utf-8")
     runtime = tmp_path / "runtime"
     runtime.mkdir(mode=0o700)
+
+    def run(algorithm, **inputs):
+        done = subprocess.run(
+            ["qgis_process", "--json", "run", str(algorithm), "-"],
+            input=json.dumps({"inputs": inputs}),
+            env={**os.environ, "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path / "config"), "XDG_RUNTIME_DIR": str(runtime)},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout)["results"]
+
+    return run
+
+
+@pytest.mark.qgis_process
+def test_the_model_of_districts_maps_kpis(headless, tmp_path):
     results = {
         name: str(tmp_path / file)
         for name, file in (
@@ -64,24 +97,15 @@ def test_the_graphical_model_chains_our_algorithms_with_native_ones(tmp_path):
             ("district_totals", "districts.gpkg"),
         )
     }
-    inputs = {
-        "base_stations": f"{CITY}|layername=base_stations",
-        "id_field": "bs_id",
-        "kpi_fields": ["h08", "h20"],
-        "districts": f"{CITY}|layername=zones",
+    made = headless(
+        MODELS / "districts.model3",
+        base_stations=f"{CITY}|layername=base_stations",
+        id_field="bs_id",
+        kpi_fields=["h08", "h20"],
+        districts=f"{CITY}|layername=zones",
         **results,
-    }
-    done = subprocess.run(
-        ["qgis_process", "--json", "run", str(MODEL), "-"],
-        input=json.dumps({"inputs": inputs}),
-        env={**os.environ, "QGIS_CUSTOM_CONFIG_PATH": str(tmp_path / "config"), "XDG_RUNTIME_DIR": str(runtime)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout)["results"] == results
+    assert made == results
 
     districts = rows(results["district_totals"], "districts", ["h08", "entropy_bits_mean"])
     stations = rows(CITY, "base_stations", ["h08"])
@@ -90,3 +114,71 @@ def test_the_graphical_model_chains_our_algorithms_with_native_ones(tmp_path):
     assert mapped == pytest.approx(given, rel=2e-3)  # a few cells of the coast lie in no district by more than half
     entropies = [row[1] for row in districts]
     assert all(0 < entropy < 7 for entropy in entropies)  # at most log2(105 base stations)
+
+
+@pytest.mark.qgis_process
+def test_the_model_of_trajectories_tells_time_spent(headless, tmp_path):
+    """From the table that has positions to a localizer, and from the one without to districts by hour, held against the truth."""
+    known, unknown = (
+        shutil.copy(CITY.with_name(f"{name}.csv"), tmp_path) for name in ("measurements", "measurements_unlabelled")
+    )
+    records, cells, localizer = (str(tmp_path / name) for name in ("records.gpkg", "cells.gpkg", "raf.safetensors"))
+    headless(
+        "telcoloc:importmeasurements",
+        INPUT=str(known),
+        BASE_STATIONS=f"{CITY}|layername=cells",
+        OUTPUT=records,
+        CELLS=cells,
+    )
+    headless(
+        "telcoloc:trainlocalizer",
+        INPUT=records,
+        BASE_STATIONS=cells,
+        METHOD="raf",
+        OPTIONS="trees=20",
+        SEED=1,
+        MODEL=localizer,
+    )
+    results = {name: str(tmp_path / f"{name}.gpkg") for name in ("points", "trajectories", "district_hours")}
+    made = headless(
+        MODELS / "trajectories.model3",
+        measurements=str(unknown),
+        localizer=localizer,
+        streets=f"{CITY}|layername=streets",
+        districts=f"{CITY}|layername=zones",
+        **results,
+    )
+    assert made == results
+
+    truth = rows(CITY, "walks_truth", ["device", "time", "geom"])
+    points = rows(results["points"], "points", ["device", "time"])
+    assert sorted(points) == sorted((device, time) for device, time, _ in truth)
+    devices = {device for device, *_ in truth}
+    paths = rows(results["trajectories"], "trajectories", ["device", "points"])
+    assert {device for device, _ in paths} == devices
+    assert sum(count for _, count in paths) > 0.95 * len(truth)
+
+    fields = ["name", "hour", "devices", "device_minutes", "reports", '"begin"', '"end"']
+    hours = rows(results["district_hours"], "district_hours", fields)
+    assert len({row[:2] for row in hours}) == len(hours)
+    assert all(row[5][:13].replace("T", " ") == row[1][:13] == row[6][:13].replace("T", " ") for row in hours)
+    assert 0.95 * len(truth) < sum(row[4] for row in hours) <= len(truth)  # bridges are in no district
+    minutes = len({(device, time[:16]) for device, time, _ in truth})
+    assert (
+        minutes <= sum(row[3] for row in hours) < 1.3 * minutes
+    )  # the minute in which a device crosses into a district counts twice
+    assert all(1 <= row[2] <= len(devices) and row[2] <= row[3] for row in hours)
+
+    zones = [(name, shape(geometry)) for name, geometry in rows(CITY, "zones", ["name", "geom"])]
+    where = Counter()
+    for _, time, geometry in truth:
+        place = shape(geometry)
+        where[next((name for name, zone in zones if zone.covers(place)), None), f"{time[:10]} {time[11:13]}:00"] += 1
+    found = Counter({row[:2]: row[4] for row in hours})
+    wrong = sum((where - found).values()) / len(truth)
+    assert wrong < 0.12, "share of the reports in a wrong district"
+
+
+def shape(blob):
+    """A geometry of a GeoPackage as shapely has it."""
+    return wkb.loads(blob[8 + {0: 0, 1: 32, 2: 48, 3: 48, 4: 64}[blob[3] >> 1 & 7] :])
