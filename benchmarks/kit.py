@@ -186,6 +186,7 @@ class ProcessRun:
     peak_mib: float
     log: str
     arrivals: list[tuple[float, str]]
+    cpu_s: float = 0.0
 
     def at(self, text: str) -> float | None:
         """When `text` first appeared in the log, in seconds after the start."""
@@ -242,7 +243,7 @@ def qgis_process(*arguments: str, folder: Path, profile: Path = ROOT / ".qgis") 
     log = "".join(text for _, text in pieces)
     if status:
         raise RuntimeError(f"qgis_process {' '.join(arguments)} failed:\n{log}")
-    return ProcessRun(seconds, usage.ru_maxrss / 1024, log, pieces)
+    return ProcessRun(seconds, usage.ru_maxrss / 1024, log, pieces, usage.ru_utime + usage.ru_stime)
 
 
 def geolocate(folder: Path, layer: Path, outputs: Sequence[str], **parameters: object) -> ProcessRun:

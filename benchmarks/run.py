@@ -37,6 +37,7 @@ NAMES = (
     "deepmend_table2",
     "deepmend_rings",
     "deepmend_speed",
+    "import_speed",
     "match_speed",
     "mr_table4",
     "mr_sets",

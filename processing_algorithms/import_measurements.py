@@ -266,6 +266,7 @@ class ImportMeasurements(TelcoLocAlgorithm):
             imported = importer.finish()
         except InputError as error:
             raise InputError(f"INPUT: layer '{source.sourceName()}': {error}") from error
+        run.info(f"Read and sorted in {run.seconds:.2f} s.")
         stations = None
         if parameters.given("BASE_STATIONS"):
             layer = parameters.source("BASE_STATIONS")

@@ -151,6 +151,8 @@ def _code_of(name: str, row_of: dict[str, int]) -> int:
 
 def _name(value: object, missing: tuple[float, ...]) -> str:
     """An id as text: whole numbers without a point, "" for what is missing."""
+    if isinstance(value, bytes) and value.isdigit() and len(value) < 10 and value[:1] != b"0":
+        return value.decode()  # what most ids are
     text = repr(value) if isinstance(value, float) else _text(value)
     if text.lower() in MISSING_TEXTS or text == "NaT":
         return ""

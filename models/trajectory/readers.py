@@ -262,7 +262,7 @@ class Importer:
         radio = self._radio(columns, len(cell))
         if in_asu:
             rss = np.where(rss >= 0, self._from_asu(rss, radio), rss)
-        if "asu" in layout.cells:
+        if "asu" in layout.cells and (np.isnan(rss) & ~odd & (cell >= 0)).any():
             asu = self._slots(columns, "asu", cell, (*dialects.MISSING_NUMBERS, -1.0)).astype(float)
             rss = np.where(np.isnan(rss) & ~odd, self._from_asu(asu, radio), rss)
         rss[cell < 0] = np.nan
