@@ -313,3 +313,32 @@ def test_a_layer_without_a_crs_one_sentence(no_path):
 )
 def test_values_that_make_no_sense(no_path, parameters, sentence):
     no_path(sentence, **parameters)
+
+
+# Cancel
+
+
+@pytest.mark.parametrize("percent", [5, 35, 70])
+def test_cancel_leaves_nothing(tmp_path, percent):
+    import processing
+    from processing_helpers import Ran, collecting_feedback
+    from qgis.core import QgsProcessingException
+
+    rows = [row for device in range(12) for row in drive(250, 1000.0 * device, f"d{device}")]
+    ran = Ran()
+    feedback = collecting_feedback(ran)
+    feedback.progressChanged.connect(lambda value: value >= percent and feedback.cancel())
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    with pytest.raises(QgsProcessingException, match="Cancelled by the user; no output was written"):
+        processing.run(
+            "telcoloc:filtertrajectory",
+            {
+                "INPUT": points(rows),
+                "METHOD": "particle",
+                "POINTS": str(folder / "p.gpkg"),
+                "TRAJECTORIES": str(folder / "t.gpkg"),
+            },
+            feedback=feedback,
+        )
+    assert list(folder.iterdir()) == []
