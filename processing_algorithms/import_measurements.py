@@ -327,7 +327,7 @@ def _layout(run: Run, source: QgsProcessingFeatureSource) -> Layout:
     if mapped:
         layout = with_fields(layout, roles=given, **lists)
     if layout.missing:
-        table = f"layer '{source.sourceName()}' (its columns: {', '.join(names) or 'none'})"
+        table = f"layer '{source.sourceName()}' (its columns: {_some(names)})"
         if wanted == "auto" and not mapped:
             raise InputError(
                 f"INPUT: no known kind of table has the columns of {table}. Say what they mean with TIME_FIELD, CELL_FIELDS and "
@@ -353,6 +353,11 @@ def _layout(run: Run, source: QgsProcessingFeatureSource) -> Layout:
     if "rss" not in layout.cells and "asu" not in layout.cells:
         run.warn("INPUT: no column tells how strongly a cell was heard; give RSS_FIELDS if one does.")
     return layout
+
+
+def _some(names: list[str], most: int = 40) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else "none"
 
 
 def _truth(

@@ -177,6 +177,8 @@ class Importer:
         _mark(bad, np.isnan(read["time_s"]) & ~odd, NO_TIME)
         _mark(bad, odd, ODD_TIME)
         cell = self._cells(columns)
+        if len(self.layout.cells["cell"][0]) > 1:
+            read["bare"] = np.full(n, not self._areas)
         self._sites(columns, cell)
         rss, absurd, worst = self._rss(columns, cell)
         signals = {name: self._slots(columns, f"signal {name}", cell) for name in layout.signals}
@@ -221,7 +223,8 @@ class Importer:
     def _cells(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Codes of cell ids, shape (n, slots).
 
-        Area codes that no row tells are no part of the ids: the column of RNCs is empty where the cells are those of LTE.
+        Area codes that no row tells are no part of the ids: the column of RNCs is empty where the cells are those of LTE. When a later
+        part tells some, `finish` rejects the rows without, as it would have been in another order.
         """
         slots = []
         for names in self.layout.cells["cell"]:
@@ -245,7 +248,8 @@ class Importer:
         values = np.full(cell.shape, np.nan, dtype=np.float32)
         for index, names in enumerate(self.layout.cells.get(role, ())):
             if names:
-                values[:, index] = dialects.numbers(columns[names[0]], marks)[0]
+                values[:, index], odd = dialects.numbers(columns[names[0]], marks)
+                self._note(f"{role.split()[-1]} values that are no numbers", int((odd & (cell[:, index] >= 0)).sum()))
         values[cell < 0] = np.nan
         return values
 
@@ -355,7 +359,8 @@ class Importer:
         """Longitude and latitude [°], and whether they are off the earth, shape (n,)."""
         roles = self.layout.roles
         if "lon" in roles and "lat" in roles:
-            lon, lat = (dialects.numbers(columns[roles[name][0]])[0] for name in ("lon", "lat"))
+            (lon, odd_lon), (lat, odd_lat) = (dialects.numbers(columns[roles[name][0]]) for name in ("lon", "lat"))
+            self._note("truths that are no numbers, which count as unknown", int((odd_lon | odd_lat).sum()))
             zero = (lon == 0) & (lat == 0)
             self._note("truths at 0°, 0°, which count as unknown", int(zero.sum()))
             lon, lat = np.where(zero, np.nan, lon), np.where(zero, np.nan, lat)
@@ -465,6 +470,8 @@ class Importer:
                 "its TRUTH_CRS."
             )
         table = self._parts.take()
+        if table:
+            self._drop_late(table)
         if not table or not len(table["time_s"]):
             rejected = self._all_rejected()
             said = "; ".join(f"{reason}: {count:,}" for reason, count in rejected.counts().items())
@@ -474,7 +481,6 @@ class Importer:
             if len(rejected) and np.bincount(rejected.reason).argmax() == ODD_RSS and odd and float(odd[0]) >= 0:
                 advice = " If these are ASU, give RADIO."
             raise InputError(f"None of the {self._read:,} rows can be used ({said or 'it has none'}{example}).{advice}")
-        self._drop_early(table)
         if self.layout.of_cells:
             table = self._records(table)
         records = self._measurements(table)
@@ -482,18 +488,28 @@ class Importer:
         sites, downtilt = self._known_sites(records.cells)
         return Imported(records, self._all_rejected(), self._read, dict(self.notes), sites, downtilt)
 
-    def _drop_early(self, table: dict[str, np.ndarray]) -> None:
-        """Reject times like 0 in a table of dates; where all are like that they count from a start, and stay."""
+    def _drop_late(self, table: dict[str, np.ndarray]) -> None:
+        """Reject what only the whole table shows to be wrong.
+
+        Times like 0 in a table of dates (where all are like that they count from a start, and stay), and cells without the area code
+        that others have.
+        """
         early = table["time_s"] < _FIRST_DATE_S
         if early.all():
             self._note("times before 1973, which seem to count from a start", len(early))
         elif early.any():
-            at = np.flatnonzero(early)
-            told = np.array([f"{value:g}".encode() for value in table["time_s"][at]], dtype=f"S{_VALUE_BYTES}")
-            reason = np.full(len(at), ODD_TIME, dtype=np.int8)
-            self._rejected.add({"row": table["row"][at], "reason": reason, "value": told})
-            for name in table:
-                table[name] = table[name][~early]
+            self._drop(table, early, ODD_TIME, [f"{value:g}" for value in table["time_s"][early]])
+        bare = table.pop("bare", None)
+        if bare is not None and self._areas and bare.any():
+            self._drop(table, bare, NO_CELL, ["no area code"] * int(bare.sum()))
+
+    def _drop(self, table: dict[str, np.ndarray], rows: np.ndarray, reason: int, told: list[str]) -> None:
+        """Reject `rows` (a mask) of what was read."""
+        values = np.array([text.encode()[:_VALUE_BYTES] for text in told], dtype=f"S{_VALUE_BYTES}")
+        reasons = np.full(len(told), reason, dtype=np.int8)
+        self._rejected.add({"row": table["row"][rows], "reason": reasons, "value": values})
+        for name in table:
+            table[name] = table[name][~rows]
 
     def _records(self, table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Make one record of the rows of one device at one time: the serving cell first, the others by RSS."""

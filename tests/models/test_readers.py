@@ -514,6 +514,34 @@ def test_times_from_a_start_are_taken_as_they_are():
     assert result.notes == {"times before 1973, which seem to count from a start": 4}
 
 
+@pytest.mark.parametrize("part", [1, 2, 10])
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_an_area_code_that_some_rows_lack(part, order):
+    table = {"MRTime": [1e9, 1e9 + 1, 1e9 + 2], "RNCID_1": ["", "", "5"], "CellID_1": [1, 2, 3], "Dbm_1": [-60.0] * 3}
+    result = imported({name: [values[row] for row in order] for name, values in table.items()}, part=part)
+    assert result.records.cells == ("5-3",)
+    assert result.rejected.counts() == {"no usable cell": 2}
+    bare = {name: values[:2] for name, values in table.items()}
+    assert imported(bare).records.cells == ("1", "2")
+
+
+def test_texts_where_numbers_belong_are_counted():
+    table = {
+        **table_of(),
+        "rsrq_db_1": [-9.0] * 4,
+        "rsrq_db_2": ["-9", "low", "-9", "-9"],
+        "truth_lat": ["50", "north", "50", "50"],
+    }
+    table["rss_dbm_2"] = ["-80", "-80", "loud", "-80"]
+    result = imported(table)
+    assert result.notes == {
+        "RSS values that are no numbers": 1,
+        "rsrq_db values that are no numbers": 1,
+        "truths that are no numbers, which count as unknown": 1,
+    }
+    assert result.records.has_truth.tolist() == [True, False, True, True]
+
+
 def test_two_devices_may_number_their_trajectories_alike():
     table = {**table_of(), "trajectory": [1, 1, 1, 2], "device": ["a", "b", "a", "b"]}
     assert imported(table).records.trajectories == ("2", "a 1", "b 1")
