@@ -197,9 +197,11 @@ def _particles(
             found[2, step, :active] = _spread(cloud, middle, 1 / particles) + moved
         fix = np.array([x[step, :active], y[step, :active]]) - here
         to_fix = fix[:, :, None].astype(np.float32) - cloud
-        far = (to_fix**2).sum(axis=0)
+        far = to_fix[0] * to_fix[0]
+        far += to_fix[1] * to_fix[1]
         far -= far.min(axis=1, keepdims=True)
-        weight = np.exp(far * (-0.5 / (moved + seen)).astype(np.float32)[:, None])
+        far *= (-0.5 / (moved + seen)).astype(np.float32)[:, None]
+        weight = np.exp(far, out=far)
         share = np.cumsum(weight, axis=1, dtype=np.float64)
         share /= share[:, -1:]
         gain = moved / (moved + seen)
@@ -277,10 +279,12 @@ def _systematic(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         Flat indices of the particles that go on, shape (n_rows · n,), each row's in its own place.
     """
     n_rows, n = share.shape
-    upto = np.ceil(share * n - rng.random((n_rows, 1))).astype(np.int64)
-    np.clip(upto, 0, n, out=upto)
+    upto = share * n
+    upto -= rng.random((n_rows, 1))
+    np.ceil(upto, out=upto)  # from 0 to n, since the steps begin between 0 and 1
     upto[:, -1] = n
-    return np.repeat(np.arange(n_rows * n), np.diff(upto, axis=1, prepend=0).ravel())
+    copies = np.diff(upto, axis=1, prepend=0.0).astype(np.int64)
+    return np.repeat(np.arange(n_rows * n), copies.ravel())
 
 
 def kalman_smoother(
