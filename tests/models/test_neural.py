@@ -9,9 +9,10 @@ from telcoloc.models.trajectory.localizer import FitSettings
 from telcoloc.models.trajectory.measurements import CellSites, LocalFrame, measurements
 from telcoloc.models.trajectory.neural import Cnn, ConvLstm, DeepLoc, Lstm, RecuLstm, Seq2Seq, StackLstm
 from telcoloc.models.trajectory.neural.configurations import CONFIGURATIONS
+from telcoloc.models.trajectory.neural.pieces import pieces
 from telcoloc.models.trajectory.neural.pixels import PixelGrid, occupied, sparse_tensors
 from telcoloc.models.trajectory.neural.records import Scales
-from telcoloc.models.trajectory.neural.sequences import _pieces, choose_held
+from telcoloc.models.trajectory.neural.sequences import choose_held
 from telcoloc.models.trajectory.neural.windows import (
     batches,
     prediction_windows,
@@ -27,18 +28,18 @@ FRAME = LocalFrame(121.2, 31.28)
 #: Tiny networks that learn in a second or two.
 TINY = {
     "hidden": 32,
-    "epochs": 24,
+    "epochs": 18,
     "batch": 128,
     "rate": 6e-3,
     "configuration": 1,
-    "cnn_epochs": 6,
+    "cnn_epochs": 5,
     "classes": 40,
     "side": 8,
     "filters": 4,
 }
 
 
-def walks(n_walks=6, length=50, seed=0):
+def walks(n_walks=6, length=42, seed=0):
     """Walks through a square kilometre with nine base stations, log-distance path loss and 3 dB of noise."""
     rng = np.random.default_rng(seed)
     sites = np.stack(np.meshgrid([-450.0, 0, 450], [-450.0, 0, 450]), -1).reshape(-1, 2) + rng.normal(0, 60, (9, 2))
@@ -139,7 +140,7 @@ def test_every_record_is_in_a_window_of_its_own_trajectory(length):
 
 @pytest.mark.parametrize("starts", [[0, 5, 105, 106, 300], [0, 300], [0]])
 def test_pieces_cover_all_rows_once(starts):
-    found = list(_pieces(np.array(starts), 64, 10))
+    found = pieces(np.array(starts), 64, 10)
     assert [row for begin, end, *_ in found for row in range(begin, end)] == list(range(starts[-1]))
     for begin, end, first, last in found:
         assert begin - 10 <= first <= begin < end <= last <= end + 10
@@ -250,7 +251,9 @@ def test_the_prediction_layer_starts_where_the_cnn_expects_the_record():
 def learned():
     """Each method, learned once from the walks by sample; a fifth of the truths hidden."""
     hidden = np.random.default_rng(3).random(len(DATA)) < 0.2
-    return hidden, {kind: kind().fit(DATA.without_truth(hidden), SITES, settings()) for kind in ALL}
+    more = {ConvLstm: {"epochs": 30}}
+    seen = DATA.without_truth(hidden)
+    return hidden, {kind: kind().fit(seen, SITES, settings(**more.get(kind, {}))) for kind in ALL}
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -331,13 +334,14 @@ def test_truths_are_not_looked_at_and_trajectories_do_not_mix(learned):
 
 
 def test_long_trajectories_in_pieces(learned, monkeypatch):
-    from telcoloc.models.trajectory.neural import sequences
+    from telcoloc.models.trajectory.neural import pieces as module
 
     model = learned[1][DeepLoc]
     one = DATA.take(DATA.trajectory == 0)
     whole = model.predict(one)
-    monkeypatch.setattr(sequences, "CHUNK", 20)
-    away = np.hypot(model.predict(one).x_m - whole.x_m, model.predict(one).y_m - whole.y_m)
+    monkeypatch.setattr(module, "CHUNK", 20)
+    cut = model.predict(one, threads=3)
+    away = np.hypot(cut.x_m - whole.x_m, cut.y_m - whole.y_m)
     assert np.median(away) < 30  # other windows, the same place
 
 

@@ -189,10 +189,14 @@ class DeepLoc(RecuLstm):
     def _scores(self, data: Measurements, device: torch.device, progress: Progress) -> np.ndarray | None:
         inputs = self._known_layout.inputs(data, self._known_scales)
         every = [
-            log_scores(network.to(device), inputs, device, span(progress, stream / N_CNNS, (stream + 1) / N_CNNS))
+            log_scores(network, inputs, device, span(progress, stream / N_CNNS, (stream + 1) / N_CNNS))
             for stream, network in enumerate(self._cnns)
         ]
         return _mean_score(every)
+
+    def _to(self, place: torch.device) -> None:
+        for network in self._cnns:
+            network.to(place).eval()
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Weights by their names in the torch state dicts, scales, and the grid cells."""

@@ -180,7 +180,6 @@ def log_scores(
     rows = np.arange(len(inputs.first) - 1) if rows is None else rows
     n_classes = network.scores.out_features
     found = np.empty((len(rows), n_classes), dtype=np.float16)
-    network.eval()
     with torch.inference_mode():
         for begin in range(0, len(rows), _BATCH):
             progress(begin / len(rows))

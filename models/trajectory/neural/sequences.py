@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from ...progress import Progress, no_progress, span
 from ..localizer import FitSettings, Fixes, Localizer
 from ..measurements import CellSites, LocalFrame, Measurements
 from ..splits import groups, held_out
+from .pieces import in_pieces
 from .pixels import PixelGrid, sparse_tensors
 from .records import Scales
 from .weights import as_arrays, load_arrays
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 #: Shares of what has a truth that are held out to stop early and to calibrate.
 HELD_SAMPLES, HELD_TRAJECTORIES = 0.1, 0.12
-#: Records located in one piece; what is longer is cut with a window's length of overlap on both sides.
-CHUNK = 16_384
 #: How much more noise there is in learning where whole trajectories or days will be judged.
 NOISE_APART = 2.5
 #: Smallest spread that is reported [m].
@@ -70,7 +69,8 @@ class SequenceLocalizer(Localizer):
     as the loss instead of its square, for the errors are judged by their median; at prediction, windows overlap by half and are averaged.
     Spread: a second output learns the expected error (exponential in the distance), and windows' disagreement is added.
 
-    With one seed and one number of threads the weights are the same on one CPU; on CUDA about so.
+    It learns with one thread, for tensors are small, and locates with several. With one seed the weights are the same on one CPU, on CUDA
+    about so.
 
     Options
     -------
@@ -165,7 +165,10 @@ class SequenceLocalizer(Localizer):
         if self._length < 1:
             raise InputError(f"The window is {self._length} records; it must be at least 1.")
         self._card.update(self._design(data, settings), signals=[name for name, _, _ in self._scales.signals])
-        with torch_threads(settings.threads), exact_convolutions():
+        with (
+            torch_threads(1),
+            exact_convolutions(),
+        ):  # two would wait for one another most of the time, on tensors so small
             self._learn(data, settings, progress)
         progress(1.0)
         return self
@@ -273,7 +276,7 @@ class SequenceLocalizer(Localizer):
     def predict(
         self, data: Measurements, progress: Progress = no_progress, device: str = "cpu", threads: int = 1
     ) -> Fixes:
-        """Return a fix for every record; memory is bounded by pieces of `CHUNK` records."""
+        """Return a fix for every record; memory is bounded by `pieces.CHUNK` records a thread."""
         import torch
 
         from ...geolocation.unet import exact_convolutions, torch_threads
@@ -284,16 +287,19 @@ class SequenceLocalizer(Localizer):
         data = data.recoded(self.cells_)
         place = torch.device(device)
         network = self._network.to(place).eval()
-        xy, spread = np.zeros((len(data), 2)), np.zeros(len(data))
-        with torch_threads(threads), exact_convolutions():
-            for begin, end, first, last in _pieces(data.starts, CHUNK, self._length):
-                part = span(progress, begin / len(data), end / len(data))
-                piece = data.take(np.arange(first, last))
-                course = self._course(piece, place, span(part, 0.0, 0.6))
-                found = locate(network, course, self._length, span(part, 0.6, 1.0))
-                xy[begin:end], spread[begin:end] = (values[begin - first : end - first] for values in found)
+
+        def work(piece: Measurements, alive: Progress) -> np.ndarray:
+            xy, spread = locate(network, self._course(piece, place, alive), self._length, alive)
+            return np.vstack([xy.T, spread])
+
+        self._to(place)
+        with torch_threads(1), exact_convolutions():
+            x, y, spread = in_pieces(data, self._length, threads, progress, work)
         progress(1.0)
-        return self._fixes(xy, spread)
+        return self._fixes(np.column_stack([x, y]), spread)
+
+    def _to(self, place: torch.device) -> None:
+        """Move what comes before the sequence network."""
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Weights by their names in the torch state dict, float32, and scales."""
@@ -335,19 +341,6 @@ class SequenceLocalizer(Localizer):
 
     def _restore_more(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Build again what comes before the sequence network."""
-
-
-def _pieces(starts: np.ndarray, size: int, overlap: int) -> Iterator[tuple[int, int, int, int]]:
-    """Pieces of about `size` rows: begin and end, and the first and last row to read, `overlap` farther in a trajectory that is cut."""
-    begin, n = 0, int(starts[-1])
-    while begin < n:
-        end = min(begin + size, n)
-        whole = int(starts[np.searchsorted(starts, end, side="right") - 1])
-        if whole > begin:
-            end = whole
-        left, right = (int(np.searchsorted(starts, row, side="right")) - 1 for row in (begin, end - 1))
-        yield begin, end, max(int(starts[left]), begin - overlap), min(int(starts[right + 1]), end + overlap)
-        begin = end
 
 
 class Lstm(SequenceLocalizer):

@@ -11,9 +11,10 @@ from ...errors import InputError
 from ...progress import Progress, no_progress, span
 from ..localizer import FitSettings, Fixes, Localizer
 from ..measurements import CellSites, LocalFrame, Measurements
+from .pieces import in_pieces
 from .records import Scales
 from .scoring import Layout, learn_scores, log_scores
-from .sequences import CHUNK, LEAST_SPREAD_M, _pieces, choose_held
+from .sequences import LEAST_SPREAD_M, choose_held
 from .weights import as_arrays, load_arrays
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Cnn(Localizer):
 
     Spread: root mean square distance of the grid cells from the position, by the scores.
 
-    With one seed and one number of threads the weights are the same on one CPU; on CUDA about so.
+    It learns with one thread, for tensors are small, and locates with several. With one seed the weights are the same on one CPU, on CUDA
+    about so.
 
     Options
     -------
@@ -84,7 +86,7 @@ class Cnn(Localizer):
         self._card = {**layout.card(), "point": point, "signals": [name for name, _, _ in scales.signals]}
         truth = np.nan_to_num(np.column_stack(scales.frame.to_xy(data.lon, data.lat)) / scales.scale_m)
         held = choose_held(data, usable, settings)
-        with torch_threads(settings.threads), exact_convolutions():
+        with torch_threads(1), exact_convolutions():
             inputs = layout.inputs(data, scales)
             rows = np.flatnonzero(usable & ~held)
             network = learn_scores(layout, inputs, truth, rows, scales.scale_m, settings, span(progress, 0.0, 0.95))
@@ -103,22 +105,20 @@ class Cnn(Localizer):
     def predict(
         self, data: Measurements, progress: Progress = no_progress, device: str = "cpu", threads: int = 1
     ) -> Fixes:
-        """Return a fix for every record; memory is bounded by pieces of `CHUNK` records."""
+        """Return a fix for every record; memory is bounded by `pieces.CHUNK` records a thread."""
         import torch
 
         from ...geolocation.unet import exact_convolutions, torch_threads
 
         scales, layout, network = self._parts()
-        data = data.recoded(self.cells_)
         place = torch.device(device)
-        network = network.to(place)
-        found = np.zeros((3, len(data)))
-        with torch_threads(threads), exact_convolutions():
-            for begin, end, first, last in _pieces(data.starts, CHUNK, layout.preceding):
-                inputs = layout.inputs(data.take(np.arange(first, last)), scales)
-                part = span(progress, begin / len(data), end / len(data))
-                asked = np.arange(begin - first, end - first)
-                found[:, begin:end] = self._points(log_scores(network, inputs, place, part, asked))
+        network = network.to(place).eval()
+
+        def work(piece: Measurements, alive: Progress) -> np.ndarray:
+            return np.stack(self._points(log_scores(network, layout.inputs(piece, scales), place, alive)))
+
+        with torch_threads(1), exact_convolutions():
+            found = in_pieces(data.recoded(self.cells_), layout.preceding, threads, progress, work)
         progress(1.0)
         return Fixes(*found)
 
