@@ -279,7 +279,7 @@ def _systematic(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         Flat indices of the particles that go on, shape (n_rows · n,), each row's in its own place.
     """
     n_rows, n = share.shape
-    upto = share * n
+    upto: np.ndarray = share * n
     upto -= rng.random((n_rows, 1))
     np.ceil(upto, out=upto)  # from 0 to n, since the steps begin between 0 and 1
     upto[:, -1] = n

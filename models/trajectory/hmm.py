@@ -35,6 +35,8 @@ _TEMPER = 0.3
 _BOUND, _JUMP = 3.0, 1e-6
 #: Pieces of long trajectories, the records on both sides that warm them up, and how many step together.
 _PIECE, _WARM_UP, _TOGETHER = 256, 32, 64
+#: Records whose means are made at a time.
+_CHUNK_ROWS = 65_536
 
 
 class Hmm(Localizer):
@@ -106,13 +108,18 @@ class Hmm(Localizer):
 
         def decode(start: int, stop: int) -> None:
             forward_backward(
-                pieces.part(start, stop), data.time_s, speed, place[:, squares], emission, grid.grid_m, probability
+                pieces.part(start, stop), data.time_s, speed, place, squares, emission, grid.grid_m, probability
             )
 
         run_chunks(decode, len(pieces), _TOGETHER, threads, span(progress, 0.3, 0.6))
-        x, y = (values[squares].astype(float) for values in place)
-        mean_x, mean_y = (probability * x).sum(axis=1), (probability * y).sum(axis=1)
-        variance = (probability * ((x - mean_x[:, None]) ** 2 + (y - mean_y[:, None]) ** 2)).sum(axis=1)
+        mean_x, mean_y, variance = np.empty((3, len(data)))
+        for start in range(0, len(data), _CHUNK_ROWS):
+            rows = slice(start, start + _CHUNK_ROWS)
+            share = probability[rows].astype(float)
+            x, y = (values[squares[rows]].astype(float) for values in place)
+            mean_x[rows], mean_y[rows] = (share * x).sum(axis=1), (share * y).sum(axis=1)
+            off = (x - mean_x[rows, None]) ** 2 + (y - mean_y[rows, None]) ** 2
+            variance[rows] = (share * off).sum(axis=1)
         spread = np.sqrt(variance + grid.grid_m**2 / 4)
         if self._particles:
             mean_x, mean_y, _ = particle_filter(
@@ -160,6 +167,7 @@ def forward_backward(
     time_s: np.ndarray,
     speed_m_s: np.ndarray,
     place_m: np.ndarray,
+    states: np.ndarray,
     emission: np.ndarray,
     least_m: float,
     into: np.ndarray,
@@ -169,7 +177,9 @@ def forward_backward(
     Parameters
     ----------
     place_m
-        Where the states of each record are, shape (2, n, n_states).
+        Where the squares are, shape (2, n_squares).
+    states
+        Squares that each record may be in, shape (n, n_states).
     emission
         Likelihoods of the records in their states, shape (n, n_states), the largest 1.
     least_m
@@ -186,8 +196,8 @@ def forward_backward(
         """Weights of the steps from each state before to each state at `step`, shape (some, n_states, n_states)."""
         now = begin[:some] + step
         width = speed_m_s[now] * (time_s[now] - time_s[now - 1]) + least_m
-        x, y = place_m[:, now]
-        last_x, last_y = place_m[:, now - 1]
+        x, y = place_m[:, states[now]]
+        last_x, last_y = place_m[:, states[now - 1]]
         away = (x[:, None, :] - last_x[:, :, None]) ** 2
         away += (y[:, None, :] - last_y[:, :, None]) ** 2
         away *= (-0.5 / width**2).astype(np.float32)[:, None, None]

@@ -75,7 +75,9 @@ def test_paths_are_those_of_every_sequence_added_up():
     place = rng.uniform(0, 90, (2, n, k)).astype(np.float32)
     emission = rng.uniform(0.1, 1, (n, k)).astype(np.float32)
     got = np.full((n, k), np.nan)
-    forward_backward(Pieces.of(np.array([0, 4, 6]), 100, 0), times, speed, place, emission, 20.0, got)
+    states = np.arange(n * k).reshape(n, k)
+    flat = place.reshape(2, -1)
+    forward_backward(Pieces.of(np.array([0, 4, 6]), 100, 0), times, speed, flat, states, emission, 20.0, got)
     for begin, end in ((0, 4), (4, 6)):
         wanted = np.zeros((n, k))
         for states in itertools.product(range(k), repeat=end - begin):
