@@ -44,6 +44,7 @@ from ..telcoloc_qgis.localization import (
     write_judged,
 )
 from ..telcoloc_qgis.outputs import fields_of
+from ..telcoloc_qgis.temporal import lines_qml
 from ..telcoloc_qgis.tracks import RECOGNISED
 
 if TYPE_CHECKING:
@@ -469,7 +470,8 @@ def _write_lines(run: Run, judged: Judged, progress: Progress) -> None:
                 feature.setGeometry(QgsGeometry.fromPolylineXY([QgsPointXY(lon, lat), QgsPointXY(true_lon, true_lat)]))
                 yield feature
 
-    run.outputs.table("LINES", fields, features(), QgsWkbTypes.Type.LineString, wgs84(), progress, count)
+    layer = run.outputs.table("LINES", fields, features(), QgsWkbTypes.Type.LineString, wgs84(), progress, count)
+    run.style("LINES", layer, lines_qml("#5f666d", 0.2))
 
 
 def _page(

@@ -55,7 +55,7 @@ class LocalizeMeasurements(TelcoLocAlgorithm):
     DESCRIPTION = (
         "Gives each measurement report (MR) a position and two radii: the circles that hold the true position in about 50 % and 90 % of "
         "all cases, as calibrated in training. Both layers play in QGIS's Temporal Controller as they open. The circles of 50 % are drawn "
-        "around selected points, and around all from a scale of 1:10,000.\n\n"
+        "around selected points, and around all that are there while it plays.\n\n"
         "The model must come from the same area and network, from 'Train localizer'; with methods _m it also holds the streets. True "
         "positions in the table are not looked at. A record that heard no cell which the model knows lies between its neighbours in time, "
         "less sure the farther they are; where no record of the trajectory heard one, it has no position, and the log counts these.\n\n"

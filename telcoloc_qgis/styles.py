@@ -41,8 +41,8 @@ from qgis.PyQt.QtXml import QDomDocument
 SEQUENTIAL = ("#fff3d6", "#fddc9e", "#fcbb78", "#f6935f", "#e66b5b", "#c74764", "#982d6c", "#611f63")
 #: Dark to pale: what is sure stands out, what is not fades.
 CERTAINTY = ("#1d3f57", "#2f7f8c", "#72b5ab", "#bfdcc4", "#f6efd2")
-#: Circles of uncertainty are drawn around all points on scales larger than 1 to this.
-CIRCLES_FROM_SCALE = 10_000
+#: While steps of at most so many minutes are played, there is room for the circles of uncertainty.
+CIRCLES_UP_TO_MINUTES = 10
 #: Muted neighbours for areas; any two can lie side by side.
 AREAS = ("#8dbcd1", "#f0c987", "#a9cba0", "#e0a29a", "#b9aed3", "#d9d38c", "#93c7bd", "#d3b59a", "#c3c8cf")
 #: Printed over the map below like ink, so that streets and names stay readable.
@@ -197,7 +197,7 @@ def points_qml(field: str, values: np.ndarray) -> str:
 def uncertain_points_qml(field: str, values: np.ndarray) -> str:
     """Style of points with the radius [m] of a circle in `field`: dark where it is small, pale where it is large.
 
-    The circle itself is drawn under selected points, and under all of them on large scales.
+    The circle itself is drawn under selected points, and under all that are there while the Temporal Controller plays.
     """
     layer = QgsVectorLayer(f"Point?field={field}:double", "style", "memory")
     positive = np.asarray(values, float)[np.isfinite(values) & (np.asarray(values, float) > 0)]
@@ -214,6 +214,8 @@ def uncertain_points_qml(field: str, values: np.ndarray) -> str:
     renderer.setOrderBy(QgsFeatureRequest.OrderBy([QgsFeatureRequest.OrderByClause(field, False)]))
     renderer.setOrderByEnabled(True)  # the surest on top
     layer.setRenderer(renderer)
+    layer.selectionProperties().setSelectionRenderingMode(Qgis.SelectionRenderingMode.CustomColor)
+    layer.selectionProperties().setSelectionColor(QColor(246, 169, 59, 110))  # a circle hides nothing
     return _exported(layer)
 
 
@@ -228,7 +230,9 @@ def _circled(colour: str, field: str) -> QgsMarkerSymbol:
     circle.setStrokeWidth(0.15)
     property_of = QgsSymbolLayer.Property
     circle.setDataDefinedProperty(property_of.PropertySize, QgsProperty.fromExpression(f'2 * "{field}"'))
-    shown = QgsProperty.fromExpression(f"is_selected() OR @map_scale < {CIRCLES_FROM_SCALE}")
+    shown = QgsProperty.fromExpression(
+        f"is_selected() OR coalesce(minute(@map_interval) <= {CIRCLES_UP_TO_MINUTES}, false)"
+    )
     circle.setDataDefinedProperty(property_of.PropertyLayerEnabled, shown)
     symbol.insertSymbolLayer(0, circle)
     return symbol

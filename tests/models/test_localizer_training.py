@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from telcoloc.models.errors import Cancelled, InputError
 from telcoloc.models.trajectory import training
 from telcoloc.models.trajectory.evaluate import distance_m
 from telcoloc.models.trajectory.measurements import CellSites, Measurements, measurements
+from telcoloc.models.trajectory.methods import PLAIN, class_of
 from telcoloc.models.trajectory.model_file import load_localizer, save_localizer
 from telcoloc.models.trajectory.street_lines import StreetLines
 from telcoloc.models.trajectory.training import TrainJob, train_localizer
@@ -270,6 +273,16 @@ class TestRefusals:
             train_localizer(data, sites(), job(options={"tree": 3}))
         with pytest.raises(InputError, match=r"Method 'raf' has no option 'x'\. Its options: trees, "):
             train_localizer(data, sites(), job(options={"x": 3}))
+
+    def test_every_option_that_a_method_reads_is_one_that_it_states(self):
+        folder = Path(training.__file__).parent
+        read = set()
+        for path in folder.rglob("*.py"):
+            read |= set(re.findall(r"""settings\.option\(\s*"(\w+)\"""", path.read_text(encoding="utf-8")))
+        stated = {name: class_of(name).OPTIONS for name in PLAIN}
+        assert [name for name, options in stated.items() if options is None] == []
+        assert read <= set().union(*stated.values())
+        assert {"w1", "configuration", "reduced", "epochs"} <= set(stated["deeploc"])
 
     def test_no_such_method(self, data):
         with pytest.raises(InputError, match="There is no localisation method 'oracle'"):

@@ -12,7 +12,7 @@ from ...progress import Progress, span
 from ..localizer import FitSettings
 from ..measurements import Measurements
 from ..splits import folds, groups
-from .scoring import SEEN, Layout, learn_scores, log_scores
+from .scoring import CNN_OPTIONS, LAYOUT_OPTIONS, SEEN, Layout, learn_scores, log_scores
 from .sequences import SequenceLocalizer
 from .weights import as_arrays, load_arrays
 from .windows import run_lengths, window_sizes
@@ -52,6 +52,11 @@ class RecuLstm(SequenceLocalizer):
     """
 
     method = "reculstm"
+    OPTIONS = (
+        *(option for option in SequenceLocalizer.OPTIONS if option != "window"),
+        *("w1", "w2", "recursive", "concat", "initialise"),
+        *LAYOUT_OPTIONS,
+    )
     seen = 1_000_000
     _layout: Layout | None = None
 
@@ -144,6 +149,7 @@ class DeepLoc(RecuLstm):
     """
 
     method = "deeploc"
+    OPTIONS = (*RecuLstm.OPTIONS, *CNN_OPTIONS, "reduced")
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,12 +164,12 @@ class DeepLoc(RecuLstm):
         import torch
 
         layout, scales = self._known_layout, self._known_scales
-        inputs = layout.inputs(data, scales)
+        inputs = layout.inputs(data, scales, span(progress, 0.0, 0.05))
         parts = self._parts(data, learn, settings)
         device = torch.device(settings.device)
         self._cnns = []
         for stream, part in enumerate(parts):
-            done = span(progress, 0.8 * stream / N_CNNS, 0.8 * (stream + 1) / N_CNNS)
+            done = span(progress, 0.05 + 0.75 * stream / N_CNNS, 0.05 + 0.75 * (stream + 1) / N_CNNS)
             rows = np.flatnonzero(learn & ~part)
             self._cnns.append(
                 learn_scores(layout, inputs, truth, rows, scales.scale_m, settings, done, stream, SEEN // N_CNNS)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
-from ...progress import Progress
+from ...progress import Progress, no_progress
 from ..localizer import FitSettings
 from ..measurements import Measurements
 from .configurations import CONFIGURATIONS
+from .pieces import pieces
 from .pixels import PixelGrid, SparseTensors, entries_of, occupied, sparse_tensors
 from .records import Scales
 
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
 
 #: Records whose scores are computed at once.
 _BATCH = 64
+#: Records whose tensors are made at once.
+_PIECE = 32_768
 #: Records learned from at once.
 _LEARN_BATCH = 64
 #: Records that a CNN learns from in all, each counted as often as it is seen, unless `cnn_epochs` says otherwise.
 SEEN = 120_000
 #: Most grid cells that are told apart.
 MOST_CLASSES = 1024
+
+#: Options that say how large a CNN is, and how it is trained.
+LAYOUT_OPTIONS = ("configuration", "width", "preceding", "classes")
+CNN_OPTIONS = ("cnn_epochs", "cnn_rate")
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,19 @@ class Layout:
         """Centroids of the grid cells [m], shape (C, 2)."""
         return self.class_grid.centre_m(self.classes)
 
-    def inputs(self, data: Measurements, scales: Scales) -> SparseTensors:
+    def inputs(self, data: Measurements, scales: Scales, progress: Progress = no_progress) -> SparseTensors:
         """Tensors of all records, with `sites` indices instead of pixels."""
-        found = sparse_tensors(data, scales, self.cell_pixel, self.preceding)
-        return SparseTensors(found.first, np.searchsorted(self.sites, found.pixel), found.value)
+        first, pixel, value = [np.zeros(1, dtype=np.int64)], [np.empty(0, dtype=np.int64)], []
+        for begin, end, low, high in pieces(data.starts, _PIECE, self.preceding):
+            progress(begin / len(data))
+            piece = data.take(np.arange(low, high))
+            found = sparse_tensors(piece, scales, self.cell_pixel, self.preceding)
+            edge = found.first[begin - low : end - low + 1]
+            first.append(edge[1:] - edge[0] + first[-1][-1])
+            pixel.append(np.searchsorted(self.sites, found.pixel[edge[0] : edge[-1]]))
+            value.append(found.value[edge[0] : edge[-1]])
+        nothing = np.empty((0, 1 + len(scales.signals)), dtype=np.float32)
+        return SparseTensors(np.concatenate(first), np.concatenate(pixel), np.concatenate([nothing, *value]))
 
     def network(self, features: int) -> ScoreCnn:
         """A network of this layout with weights that mean nothing yet."""

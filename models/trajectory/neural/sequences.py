@@ -85,6 +85,7 @@ class SequenceLocalizer(Localizer):
     """
 
     needs_torch: ClassVar[bool] = True
+    OPTIONS: ClassVar[tuple[str, ...]] = ("epochs", "rate", "batch", "refit", "noise", "hidden", "window")
     #: Records to learn from in all, each counted as often as it is seen, unless `epochs` says otherwise.
     seen: ClassVar[int] = 600_000
     #: After `fit`: mean error of the held-out records [m] by epoch, where some were held out.
@@ -387,6 +388,7 @@ class ConvLstm(SequenceLocalizer):
     """
 
     method = "convlstm"
+    OPTIONS = (*SequenceLocalizer.OPTIONS, "side", "filters", "preceding")
     seen = 250_000
 
     def _design(self, data: Measurements, settings: FitSettings) -> dict[str, Any]:  # noqa: ARG002

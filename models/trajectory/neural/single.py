@@ -13,7 +13,7 @@ from ..localizer import FitSettings, Fixes, Localizer
 from ..measurements import CellSites, LocalFrame, Measurements
 from .pieces import in_pieces
 from .records import Scales
-from .scoring import Layout, learn_scores, log_scores
+from .scoring import CNN_OPTIONS, LAYOUT_OPTIONS, Layout, learn_scores, log_scores
 from .sequences import LEAST_SPREAD_M, choose_held
 from .weights import as_arrays, load_arrays
 
@@ -50,6 +50,7 @@ class Cnn(Localizer):
     """
 
     method = "cnn"
+    OPTIONS = (*LAYOUT_OPTIONS, *CNN_OPTIONS, "point")
     needs_torch = True
 
     def __init__(self) -> None:
@@ -87,9 +88,9 @@ class Cnn(Localizer):
         truth = np.nan_to_num(np.column_stack(scales.frame.to_xy(data.lon, data.lat)) / scales.scale_m)
         held = choose_held(data, usable, settings)
         with torch_threads(1), exact_convolutions():
-            inputs = layout.inputs(data, scales)
+            inputs = layout.inputs(data, scales, span(progress, 0.0, 0.05))
             rows = np.flatnonzero(usable & ~held)
-            network = learn_scores(layout, inputs, truth, rows, scales.scale_m, settings, span(progress, 0.0, 0.95))
+            network = learn_scores(layout, inputs, truth, rows, scales.scale_m, settings, span(progress, 0.05, 0.95))
             if held.any():
                 found = [np.full(len(data), np.nan) for _ in range(3)]
                 asked = np.flatnonzero(held)
