@@ -8,8 +8,10 @@ a step costs two small matrix products.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from .measurements import Measurements
 from .radio_map import Places
@@ -24,8 +26,13 @@ _WITHIN_SQUARE = 0.35
 _ANYWHERE = 1e-4
 #: Time between moments is rounded to half octaves, at most this many [s].
 _LONGEST_S = 128.0
+#: Steps whose standard deviation is at most this many squares are sparse matrices that reach this many standard deviations.
+_NEAR_SQUARES, _REACH_WIDTHS = 3.0, 3.5
 #: Rounds of the search for the median.
 _ROUNDS = 6
+
+if TYPE_CHECKING:
+    _Kernel = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,8 @@ class Motion:
 
     def __init__(self, places: Places) -> None:
         self.places = places
-        self._kernels: dict[int, list[tuple[float, tuple[np.ndarray, np.ndarray], np.ndarray]]] = {}
+        self._near: dict[int, tuple[csr_matrix, csr_matrix]] = {}
+        self._far: dict[int, list[tuple[float, _Kernel, np.ndarray]]] = {}
 
     def classes(self, seconds: np.ndarray) -> np.ndarray:
         """Times between moments, rounded: codes of shape (n,)."""
@@ -94,28 +102,61 @@ class Motion:
 
     def ahead(self, now: np.ndarray, code: int) -> np.ndarray:
         """Probabilities (n, m) of where devices are, given where they were."""
-        moved = np.zeros_like(now)
-        for share, kernel, total in self._of(code):
-            moved += np.float32(share) * self.places.blurred(now / total, kernel)
+        if self._widths(code)[-1] <= _NEAR_SQUARES:
+            moved = (self._steps(code)[1] @ now.T).T
+        else:
+            moved = np.zeros_like(now)
+            for share, kernel, total in self._kernels(code):
+                moved += np.float32(share) * self.places.blurred(now / total, kernel)
         return (1 - _ANYWHERE) * moved + np.float32(_ANYWHERE / now.shape[1]) * now.sum(axis=1, keepdims=True)
 
     def back(self, later: np.ndarray, code: int) -> np.ndarray:
         """Likelihoods (n, m) of what is heard later, given where devices are: the transpose of `ahead`."""
-        moved = np.zeros_like(later)
-        for share, kernel, total in self._of(code):
-            moved += np.float32(share) * self.places.blurred(later, kernel) / total
+        if self._widths(code)[-1] <= _NEAR_SQUARES:
+            moved = (self._steps(code)[0] @ later.T).T
+        else:
+            moved = np.zeros_like(later)
+            for share, kernel, total in self._kernels(code):
+                moved += np.float32(share) * self.places.blurred(later, kernel) / total
         return (1 - _ANYWHERE) * moved + np.float32(_ANYWHERE / later.shape[1]) * later.sum(axis=1, keepdims=True)
 
-    def _of(self, code: int) -> list[tuple[float, tuple[np.ndarray, np.ndarray], np.ndarray]]:
-        if code not in self._kernels:
-            seconds = 2.0 ** (code / 2)
+    def _widths(self, code: int) -> list[float]:
+        """Standard deviations by speed, in squares."""
+        square_m = float(self.places.square_m[0])
+        return [float(np.hypot(_WITHIN_SQUARE, speed * 2.0 ** (code / 2) / square_m)) for _, speed in SPEEDS]
+
+    def _steps(self, code: int) -> tuple[csr_matrix, csr_matrix]:
+        """Probability to be at a place (column) after having been at another (row), and its transpose: for short steps."""
+        if code not in self._near:
+            index, m = self.places.index, len(self.places)
+            columns, rows = self.places.shape
+            widths = self._widths(code)
+            reach = int(np.ceil(_REACH_WIDTHS * widths[-1]))
+            place_at = np.full((columns + 2 * reach, rows + 2 * reach), -1)
+            place_at[index[:, 0] + reach, index[:, 1] + reach] = np.arange(m)
+            steps = np.array([(i, j) for i in range(-reach, reach + 1) for j in range(-reach, reach + 1)])
+            steps = steps[np.hypot(*steps.T) <= max(_REACH_WIDTHS * widths[-1], 1.0)]
+            other = place_at[index[:, :1] + steps[:, 0] + reach, index[:, 1:] + steps[:, 1] + reach]
+            there = other >= 0
+            chance = np.zeros(other.shape)
+            for (share, _), width in zip(SPEEDS, widths):
+                part = np.where(there, np.exp(-0.5 * (steps**2).sum(axis=1) / width**2), 0.0)
+                chance += share * part / part.sum(axis=1, keepdims=True)
+            ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+            found = csr_matrix((chance[there].astype(np.float32), other[there], ends), shape=(m, m))
+            self._near[code] = found, found.T.tocsr()
+        return self._near[code]
+
+    def _kernels(self, code: int) -> list[tuple[float, _Kernel, np.ndarray]]:
+        """For long steps, by speed: its share, weights between columns and rows, and their sum for each place."""
+        if code not in self._far:
             found = []
-            for share, speed in SPEEDS:
-                kernel = self.places.blur(float(np.hypot(_WITHIN_SQUARE * self.places.square_m[0], speed * seconds)))
+            for (share, _), width in zip(SPEEDS, self._widths(code)):
+                kernel = self.places.blur(width * float(self.places.square_m[0]))
                 total = self.places.blurred(np.ones((1, len(self.places)), dtype=np.float32), kernel)
                 found.append((share, kernel, total))
-            self._kernels[code] = found
-        return self._kernels[code]
+            self._far[code] = found
+        return self._far[code]
 
 
 def smooth(likelihood: np.ndarray, moments: Moments, motion: Motion) -> np.ndarray:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from scipy.sparse import csr_matrix
 
 from ..errors import InputError
-from ..progress import Progress, no_progress
+from ..progress import Progress, no_progress, span
 
 #: Width of a square [m]; wider where there would be too many.
 SQUARE_M = 30.0
@@ -35,8 +37,16 @@ _STREET_DB, _STREET_M, _QUARTER_DB, _QUARTER_M = 5.0, 50.0, 6.0, 300.0
 _PASS_DB, _READING_DB = 5.0, 5.0
 #: Standard deviation of what a device reads more or less than others [dB].
 _DEVICE_DB = 4.0
+#: What levels are counted from in sums of squares [dBm].
+_MIDDLE_DBM = -80.0
 #: Decay of path loss with the logarithm of distance [dB per decade] before a cell tells, and how much it may differ.
 _DECAY_DB, _DECAY_SPREAD_DB = 28.0, 8.0
+#: Variance of a square's level around the path loss line [dB²], and how many squares are independent at most.
+_LINE_DB2, _INDEPENDENT = 60.0, 30
+#: Where antennas are looked for: this far around the places, on a grid of this step [m] and so many positions at most.
+_SEARCH_M, _SEARCH_STEP_M, _MOST_SITES = 1_000.0, 80.0, 2_500
+#: Squares an antenna is looked for with; how much likelier a stated position is than any other, as a logarithm.
+_MOST_FITTED, _STATED = 80, 3.0
 #: How far a record speaks for how often cells are heard around it [m]; records that the logistic curve counts for.
 _HEARD_M, _CURVE_RECORDS = 40.0, 1.0
 #: Records of one trajectory in one square count at most this much.
@@ -83,18 +93,18 @@ class Places:
     def __len__(self) -> int:
         return len(self.index)
 
-    @property
+    @cached_property
     def xy_m(self) -> np.ndarray:
         """Centres [m], shape (m, 2)."""
         return self.index * self.square_m[0] + self.origin_m
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """Columns and rows of the rectangle around the places."""
         columns, rows = self.index.max(axis=0) + 2
         return int(columns), int(rows)
 
-    @property
+    @cached_property
     def flat(self) -> np.ndarray:
         """Where the places are in the rectangle laid out column by column, shape (m,)."""
         return self.index[:, 0].astype(np.int64) * self.shape[1] + self.index[:, 1]
@@ -182,8 +192,8 @@ class RadioMap:
         row_of = np.full(len(sites_m), -1, dtype=np.int32)
         row_of[mapped] = np.arange(len(mapped))
         table = _Table(place, trajectory, np.where(cell >= 0, row_of[cell], -1), rss_dbm, len(mapped))
-        antennas = _antennas(sites_m[mapped], table, places.xy_m)
-        level, sureness = _levels(places, table, antennas, progress)
+        antennas = _antennas(sites_m[mapped], table, places.xy_m, span(progress, 0.0, 0.4))
+        level, sureness = _levels(places, table, antennas, span(progress, 0.4, 1.0))
         heard, silent_of_row, silent = _heard(places, table, antennas)
         silent_of = np.full(len(sites_m), -1, dtype=np.int32)
         silent_of[mapped] = silent_of_row
@@ -220,27 +230,49 @@ class RadioMap:
         numpy.ndarray
             Shape (n, m), float32.
         """
-        n, m = len(cell), self.silent.shape[1]
-        total = np.zeros((n, m), dtype=np.float32)
+        level, sure, constant, heard = self._tables
+        n, slots = cell.shape
+        repeated = np.zeros(cell.shape, dtype=bool)
+        for slot in range(1, slots):
+            repeated[:, slot] = (cell[:, :slot] == cell[:, slot, None]).any(axis=1)
+        maps = np.where((cell >= 0) & ~repeated, self.row_of[cell], -1)
+        named = maps >= 0
+        reading = rss_dbm - np.float32(_MIDDLE_DBM)
+        read = named & np.isfinite(reading)
+
+        def chosen(which: np.ndarray, values: np.ndarray) -> csr_matrix:
+            ends = np.concatenate([[0], np.cumsum(which.sum(axis=1))])
+            return csr_matrix((values[which].astype(np.float32), maps[which], ends), shape=(n, len(level)))
+
+        ones = np.ones(cell.shape, dtype=np.float32)
+        once, times = chosen(read, ones), chosen(read, reading)
+        total = chosen(named, ones) @ heard
+        total += once @ constant
+        total += times @ level
+        total -= chosen(read, reading**2 / 2) @ sure
         serving = np.where(cell[:, 0] >= 0, self.silent_of[cell[:, 0]], -1)
-        total[serving >= 0] = self.silent[serving[serving >= 0]]
-        weight, first, second = (np.zeros((n, m), dtype=np.float32) for _ in range(3))
-        for slot in range(cell.shape[1]):
-            code = cell[:, slot]
-            new = (code >= 0) & ~(cell[:, :slot] == code[:, None]).any(axis=1)
-            rows = np.flatnonzero(new & (self.row_of[code] >= 0))
-            total[rows] += self.heard[self.row_of[code[rows]]]
-            rows = rows[np.isfinite(rss_dbm[rows, slot])]
-            maps = self.row_of[code[rows]]
-            sure = self.sureness[maps].astype(np.float32)
-            off = rss_dbm[rows, slot, None] - self.level_dbm[maps].astype(np.float32)
-            weight[rows] += sure
-            first[rows] += off * sure
-            second[rows] += off * off * sure
-            total[rows] += 0.5 * np.log(sure)
+        total[serving >= 0] += self.silent[serving[serving >= 0]]
+        weight = once @ sure
+        off = times @ sure
+        off -= once @ level
         device = np.float32(_DEVICE_DB**2)
-        total -= 0.5 * (second - first**2 / (1 / device + weight)) + 0.5 * np.log1p(device * weight)
+        off *= off
+        weight *= device
+        weight += 1  # Σ s² / (1/d + Σ w) = d Σ s² / (1 + d Σ w)
+        off *= device / 2
+        off /= weight
+        total += off
+        total -= np.log(weight) / 2
         return total
+
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Level · sureness, sureness, what the logarithm of a Gaussian has without the reading, and log-odds, float32.
+
+        Levels count from `_MIDDLE_DBM`, so that float32 holds their squares.
+        """
+        level, sure = self.level_dbm.astype(np.float32) - np.float32(_MIDDLE_DBM), self.sureness.astype(np.float32)
+        return level * sure, sure, (np.log(sure) - sure * level**2) / 2, self.heard.astype(np.float32)
 
 
 def taken(tensors: Mapping[str, np.ndarray], prefix: str, names: list[str]) -> dict[str, np.ndarray]:
@@ -294,18 +326,40 @@ class _Table:
         return square // n_places, square % n_places, passes, level
 
 
-def _antennas(sites_m: np.ndarray, table: _Table, xy_m: np.ndarray) -> np.ndarray:
-    """Where the antennas stand or, where unknown, the middle of what heard them, weighted by field strength; shape (n_maps, 2)."""
-    dbm = np.where(np.isfinite(table.rss_dbm), table.rss_dbm, -110.0)
-    strongest = np.full(table.n_maps, -np.inf)
-    np.maximum.at(strongest, table.code, dbm)
-    weight = 10 ** ((dbm - strongest[table.code]) / 20)
-    at = xy_m[table.place[table.row]]
-    total = np.maximum(np.bincount(table.code, weight, minlength=table.n_maps), 1e-9)
-    middle = np.column_stack(
-        [np.bincount(table.code, weight * column, minlength=table.n_maps) / total for column in at.T]
-    )
-    return np.where(np.isfinite(sites_m), sites_m, middle)
+def _antennas(sites_m: np.ndarray, table: _Table, xy_m: np.ndarray, progress: Progress) -> np.ndarray:
+    """Where the antennas are taken to stand, shape (n_maps, 2): where path loss fits best, which a stated position must only nearly do.
+
+    Operators' tables are at times wrong by a kilometre, and some people have none.
+    """
+    code, place, _, mean = table.passes()
+    low, high = xy_m.min(axis=0) - _SEARCH_M, xy_m.max(axis=0) + _SEARCH_M
+    step = max(_SEARCH_STEP_M, float(np.sqrt(np.prod(high - low) / _MOST_SITES)))
+    columns, rows = (np.arange(start, stop, step) for start, stop in zip(low, high))
+    grid = np.stack(np.meshgrid(columns, rows, indexing="ij"), axis=-1).reshape(-1, 2)
+    rng = np.random.default_rng(1)
+    found = np.where(np.isfinite(sites_m), sites_m, xy_m.mean(axis=0))
+    bounds = np.searchsorted(code, np.arange(table.n_maps + 1))
+    for row in range(table.n_maps):
+        progress(row / table.n_maps)
+        some = np.arange(bounds[row], bounds[row + 1])
+        if not len(some):
+            continue
+        if len(some) > _MOST_FITTED:
+            some = np.sort(rng.choice(some, _MOST_FITTED, replace=False))
+        stated = bool(np.isfinite(sites_m[row, 0]))
+        sites = np.vstack([sites_m[row], grid]) if stated else grid
+        at, level = xy_m[place[some]], mean[some] - mean[some].mean()
+        away = np.hypot(sites[:, None, 0] - at[:, 0], sites[:, None, 1] - at[:, 1])
+        decades = np.log10(np.maximum(away, _NEAR_M))
+        decades -= decades.mean(axis=1, keepdims=True)
+        weight = min(len(some), _INDEPENDENT) / len(some) / _LINE_DB2
+        prior = 1 / _DECAY_SPREAD_DB**2
+        decay = (prior * _DECAY_DB - weight * (decades @ level)) / (prior + weight * (decades**2).sum(axis=1))
+        misfit = weight * ((level + decay[:, None] * decades) ** 2).sum(axis=1) + prior * (decay - _DECAY_DB) ** 2
+        if stated:
+            misfit[0] -= 2 * _STATED
+        found[row] = sites[np.argmin(misfit)]
+    return found
 
 
 def _levels(places: Places, table: _Table, antennas: np.ndarray, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
@@ -327,7 +381,7 @@ def _levels(places: Places, table: _Table, antennas: np.ndarray, progress: Progr
         at = place[rows]
         decades = np.log10(np.maximum(np.hypot(*(xy_m - antennas[row]).T), _NEAR_M))
         design = np.column_stack([np.ones(len(rows)), -decades[at]])
-        noise = 1.0 / 30.0  # [1/dB²]: deviations from the line are correlated, so they count for little
+        noise = 1 / _LINE_DB2
         ridge = np.diag([1e-6, 1 / _DECAY_SPREAD_DB**2])
         line = np.linalg.solve(
             design.T @ design * noise + ridge, design.T @ mean[rows] * noise + [0.0, ridge[1, 1] * _DECAY_DB]
