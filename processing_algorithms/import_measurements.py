@@ -30,7 +30,7 @@ from qgis.PyQt.QtCore import QMetaType
 from ..models.errors import InputError
 from ..telcoloc_qgis import styles
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
-from ..telcoloc_qgis.columns import features_of, is_points, no_rows, parts_of, to_lonlat
+from ..telcoloc_qgis.columns import features_of, is_points, need_rows, parts_of, to_lonlat
 from ..telcoloc_qgis.measurements import read_cell_sites, write_measurements
 from ..telcoloc_qgis.outputs import fields_of
 
@@ -246,8 +246,7 @@ class ImportMeasurements(TelcoLocAlgorithm):
 
         parameters = run.parameters
         source = parameters.source("INPUT")
-        if source.featureCount() == 0:
-            raise no_rows("INPUT", source)
+        need_rows("INPUT", source)
         layout = _layout(run, source)
         points, convert = _truth(run, source, layout)
         importer = Importer(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from qgis.core import (
+    Qgis,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsCsException,
@@ -118,15 +120,25 @@ def parts_of(
     InputError
         When a file ends before its end.
     """
-    total = max(source.featureCount(), 1)
     progress = progress or run.progress
     file = run.parameters.algorithm.plain_files().get(parameter)
+    total = max(_expected_rows(file, source), 1)
     done = 0
     parts = _by_gdal(file, source, fields, points) if file else None
     for part in parts if parts is not None else _by_qgis(source, fields, points):
         yield part
         done += len(part)
         progress(min(done / total, 1.0))
+
+
+def _expected_rows(file: PlainFile | None, source: QgsProcessingFeatureSource) -> float:
+    """About how many rows a source has; those of a large CSV are not counted, which would cost as much as to read it."""
+    path = Path(file.path) if file else Path()
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt") or not path.is_file():
+        return source.featureCount()
+    with path.open("rb") as table:
+        head = table.read(1 << 16)
+    return path.stat().st_size * head.count(b"\n") / max(len(head), 1)
 
 
 def _by_gdal(
@@ -173,17 +185,21 @@ def _stream(
 ) -> Iterator[Part]:
     geometry_column = layer.GetGeometryColumn() or "wkb_geometry"
     stream = layer.GetArrowStreamAsNumPy(options=[f"MAX_FEATURES_IN_BATCH={PART_ROWS}"])
-    for batch in stream:
-        columns = {name: batch[name] for name in fields}
-        for name in stamped:  # no zone is theirs but UTC: seconds say so
-            column = np.ma.asarray(columns[name])
-            seconds = column.data.astype("datetime64[ms]").astype(np.int64) / 1e3
-            columns[name] = np.where(np.ma.getmaskarray(column) | np.isnat(column.data), np.nan, seconds)
-        x = y = None
-        if points:
-            x, y = _xy(np.ma.asarray(batch[geometry_column]))
-        yield Part(np.asarray(batch[id_column]).astype(np.int64), columns, x, y)
-    del stream, layer, dataset  # in this order: GDAL owns the layer by its dataset
+    try:
+        for batch in stream:
+            columns = {name: batch[name] for name in fields}
+            for name in stamped:  # no zone is theirs but UTC: seconds say so
+                column = np.ma.asarray(columns[name])
+                seconds = column.data.astype("datetime64[ms]").astype(np.int64) / 1e3
+                columns[name] = np.where(np.ma.getmaskarray(column) | np.isnat(column.data), np.nan, seconds)
+            x = y = None
+            if points:
+                x, y = _xy(np.ma.asarray(batch[geometry_column]))
+            yield Part(np.asarray(batch[id_column]).astype(np.int64), columns, x, y)
+    finally:  # also when cancelled: GDAL owns the stream by its layer, and the layer by its dataset
+        del stream
+        del layer
+        del dataset
 
 
 def _xy(shapes: np.ma.MaskedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -288,6 +304,18 @@ def to_lonlat(
 def no_rows(parameter: str, source: QgsProcessingFeatureSource) -> InputError:
     """Say that a source is empty."""
     return InputError(f"{parameter}: layer '{source.sourceName()}' has no features (check its filter and selection).")
+
+
+def need_rows(parameter: str, source: QgsProcessingFeatureSource) -> None:
+    """Refuse a source that is empty, without counting its rows.
+
+    Raises
+    ------
+    InputError
+        When it is.
+    """
+    if source.hasFeatures() == Qgis.FeatureAvailability.NoFeaturesAvailable:
+        raise no_rows(parameter, source)
 
 
 def features_of(

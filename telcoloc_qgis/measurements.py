@@ -12,7 +12,7 @@ from qgis.PyQt.QtCore import QDateTime, QMetaType, Qt
 from ..models.errors import InputError
 from ..models.progress import Progress
 from . import styles
-from .columns import PART_ROWS, Part, features_of, is_points, no_rows, parts_of, to_lonlat
+from .columns import PART_ROWS, Part, features_of, is_points, need_rows, no_rows, parts_of, to_lonlat
 from .outputs import fields_of
 from .temporal import timed_qml
 
@@ -84,8 +84,7 @@ def read_measurements(
     from ..models.trajectory.measurements import measurements_of_codes
 
     layer = source.sourceName()
-    if source.featureCount() == 0:
-        raise no_rows(parameter, source)
+    need_rows(parameter, source)
     there = source.fields().names()
     lacks = normal_form.missing(there)
     if lacks:
@@ -123,6 +122,8 @@ def read_measurements(
             usable &= ~bad
         for name, values in read.items():
             columns.setdefault(name, []).append(values[usable] if not usable.all() else values)
+    if not columns:
+        raise no_rows(parameter, source)
     said = ", ".join(f"{count:,} {reason}" for reason, count in unusable.items() if count)
     table = {name: np.concatenate(columns.pop(name)) for name in list(columns)}
     if not len(table["time_s"]):
@@ -257,8 +258,7 @@ def read_cell_sites(
     from ..models.trajectory.measurements import CellSites
 
     layer = source.sourceName()
-    if source.featureCount() == 0:
-        raise no_rows(parameter, source)
+    need_rows(parameter, source)
     by_lower = {name.lower(): name for name in reversed(source.fields().names())}
     points = is_points(source)
     place = [next((by_lower[name] for name in options if name in by_lower), None) for options in (_LON, _LAT)]
@@ -319,6 +319,8 @@ def _whole(
 ) -> dict[str, np.ndarray]:
     """All rows of some fields, and x and y."""
     parts = list(parts_of(run, source, parameter, fields, points, lambda _: run.progress(0.0)))
+    if not parts:
+        raise no_rows(parameter, source)
     columns = {name: np.ma.concatenate([part.columns[name] for part in parts]) for name in fields}
     if points:
         columns["x"], columns["y"] = (np.concatenate([getattr(part, name) for part in parts]) for name in "xy")
