@@ -18,14 +18,14 @@ from .evaluate import Errors, distance_m, errors_of
 from .localizer import Calibration, FitSettings, Fixes, Localizer
 from .measurements import CellSites, Measurements
 from .methods import class_of, parts_of
-from .splits import groups, held_out
+from .splits import folds, groups, held_out
 from .street_lines import StreetLines
 from .streets import Streets
 
 #: Radius of the circle that holds half of a round Gaussian, in standard deviations.
 _MEDIAN_OF_RAYLEIGH = 1.1774
-#: Share of what is learned from that is held out to calibrate radii, where the method does not hold out a part itself.
-_CALIBRATION_SHARE = 0.2
+#: Parts of what is learned from that are held out to calibrate radii, where the method does not hold out some itself.
+_CALIBRATION_FOLDS = 3
 #: Records localised at once, unless one trajectory has more.
 _RECORDS_AT_ONCE = 20_000
 #: Streets farther than this beyond the true positions are left out [m].
@@ -447,26 +447,41 @@ def _calibrate(
 def _held_out_fixes(
     localizer: Localizer, training: Measurements, sites: CellSites, job: TrainJob, progress: Progress
 ) -> Fixes:
-    """Fixes, in the frame of `localizer`, by another one that learned from most of `training`; of what it did not, else NaN."""
-    sample = job.split == "sample"
+    """Fixes, in the frame of `localizer`, of each part of `training` by another one that learned from the rest; NaN where there are none.
+
+    With whole trajectories or days apart every part is held out in turn: walks differ, and a single part would tell of a few only.
+    """
+    columns = np.full((3, len(training)), np.nan)
+    parts = _calibration_parts(training, job)
+    for done, apart in enumerate(parts):
+        fitting = span(progress, done / len(parts), (done + 0.9) / len(parts))
+        rest = what_is_left(training, apart, job.split)
+        if not rest.has_truth.any():  # a single trajectory: its last part tells more than nothing
+            rest = training.take(~apart)
+        other = class_of(localizer.method)().fit(rest, sites, job.settings(), fitting)
+        asked = np.ones(len(training), dtype=bool) if job.split == "sample" else apart
+        part = training.take(asked).recoded(other.cells_)
+        locating = span(progress, (done + 0.9) / len(parts), (done + 1) / len(parts))
+        found = other.predict(part, locating, job.device, job.threads)
+        lon, lat = other.frame_.to_lonlat(found.x_m, found.y_m)
+        fixes = np.array([*localizer.frame_.to_xy(lon, lat), found.spread_m])
+        columns[:, apart] = fixes[:, apart[asked]]
+    return Fixes(*columns)
+
+
+def _calibration_parts(training: Measurements, job: TrainJob) -> list[np.ndarray]:
+    """Masks of the records that are held out together."""
+    rng = np.random.default_rng([job.seed, 1])
     try:
         code = groups(training, job.split)
-        apart = held_out(code, _CALIBRATION_SHARE, np.random.default_rng([job.seed, 1]))
-        rest = what_is_left(training, apart, job.split)
-    except InputError:  # a single trajectory is left to learn from: its last part tells more than nothing
+    except InputError:  # a single trajectory or day is left to learn from
         known = np.flatnonzero(training.has_truth)
         apart = np.zeros(len(training), dtype=bool)
-        apart[known[int((1 - _CALIBRATION_SHARE) * len(known)) :]] = True
-        rest = training.take(~apart)
-    other = class_of(localizer.method)().fit(rest, sites, job.settings(), span(progress, 0.0, 0.9))
-    asked = np.ones(len(training), dtype=bool) if sample else apart
-    part = training.take(asked).recoded(other.cells_)
-    found = other.predict(part, span(progress, 0.9, 1.0), job.device, job.threads)
-    lon, lat = other.frame_.to_lonlat(found.x_m, found.y_m)
-    columns = np.full((3, len(training)), np.nan)
-    columns[:, asked] = (*localizer.frame_.to_xy(lon, lat), found.spread_m)
-    columns[:, ~apart] = np.nan
-    return Fixes(*columns)
+        apart[known[int((1 - 1 / _CALIBRATION_FOLDS) * len(known)) :]] = True
+        return [apart]
+    if job.split == "sample":
+        return [held_out(code, 1 / _CALIBRATION_FOLDS, rng)]
+    return folds(code, min(_CALIBRATION_FOLDS, int(code.max()) + 1), rng)
 
 
 def _bridged(fixes: Fixes, data: Measurements, n_known: np.ndarray) -> Fixes:
