@@ -386,7 +386,14 @@ def test_the_examples_work_one_after_the_other(provider, run, tmp_path, monkeypa
     import processing
 
     monkeypatch.chdir(tmp_path)
-    layers = {"base_stations": "stations", "zones": "zones", "walks_truth": "walks", "streets": "streets"}
+    layers = {
+        "base_stations": "stations",
+        "zones": "zones",
+        "walks_truth": "walks",
+        "streets": "streets",
+        "cells": "cells",
+    }
+    Path("reports.csv").symlink_to(ROOT / "resources" / "sample_city" / "measurements.csv")
     for layer, name in layers.items():
         processing.run("native:savefeatures", {"INPUT": f"{SAMPLE}|layername={layer}", "OUTPUT": f"{name}.gpkg"})
     for name in (
@@ -396,6 +403,10 @@ def test_the_examples_work_one_after_the_other(provider, run, tmp_path, monkeypa
         "simulatenetwork",
         "deepmendteacher",
         "traindeepmend",
+        "importmeasurements",
+        "trainlocalizer",
+        "localizemeasurements",
+        "evaluatelocalization",
         "filtertrajectory",
         "matchtostreets",
         "checkenvironment",
