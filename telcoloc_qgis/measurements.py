@@ -253,7 +253,7 @@ def read_cell_sites(
     Raises
     ------
     InputError
-        No features, no position, no id field, none of `cells`.
+        No features, nothing that could hold positions, no id field or id, none of `cells`.
     """
     from ..models.trajectory.measurements import CellSites
 
@@ -373,8 +373,10 @@ def _sites(
     ):
         if count:
             run.warn(f"{parameter}: rows {what}: {count:,} of {len(ids):,}.")
+    if nameless == len(ids):
+        raise InputError(f"{parameter}: none of the {len(ids):,} rows names a cell.")
     if not first:
-        raise InputError(f"{parameter}: none of the {len(ids):,} rows names a cell and has a position.")
+        run.warn(f"{parameter}: no row has a position, so where the cells stand is left to what the measurements tell.")
     rows = np.fromiter(first.values(), dtype=int)
     return make(tuple(first), lon[rows], lat[rows], **{name: values[rows] for name, values in details.items()})
 

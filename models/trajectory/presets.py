@@ -168,7 +168,8 @@ PRESETS = (
             "radio": _RADIO,
             "signal rsrq_db": (("rsrq",), ("rsrq_db",)),
             "signal snr_db": (("snr",), ("sinr",), ("rssnr",)),
-            "signal freq_mhz": (("freq",), ("freq_mhz",)),
+            "signal earfcn": (("earfcn",), ("freq",)),  # LTE's channel number, which logs call freq
+            "signal freq_mhz": (("freq_mhz",),),
             "lon": _LON,
             "lat": _LAT,
         },

@@ -238,3 +238,9 @@ def test_cells_without_place_or_name(read, tmp_path):
     assert said == (
         "INPUT: nothing says which field of layer 'cells' names a cell (its fields: what). Give BS_ID_FIELD."
     )
+
+
+def test_cells_that_stand_nowhere_are_no_obstacle(read):
+    sites, ran = read(layer_of([(None, "a"), (None, "b")], "EPSG:4326", "cell_id:string", "Point", "cells"), sites=True)
+    assert sites.ids == ()
+    assert any("no row has a position, so where the cells stand is left to what" in text for text in ran.warnings)
