@@ -41,6 +41,7 @@ NAMES = (
     "match_speed",
     "mr_table4",
     "mr_sets",
+    "auto_ingredients",
     "mr_throughput",
     "deeploc_sensitivity",
 )

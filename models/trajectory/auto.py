@@ -46,7 +46,7 @@ _VOTE_M, _LEAST_VOTE = 30.0, 1e-4
 #: Trees are grown this long between two calls of `progress` [s].
 _BATCH_S = 0.3
 #: Records × places worked on at a time; records of neighbours that pieces of a long trajectory see.
-_CHUNK_VALUES, _MARGIN_ROWS = 5_000_000, 100
+_CHUNK_VALUES, _LEAST_CHUNK, _MARGIN_ROWS = 5_000_000, 64, 100
 
 
 class Auto(Localizer):
@@ -58,8 +58,8 @@ class Auto(Localizer):
         Of the forest.
     map_weight (0.35), vote_weight (1.0)
         Exponents of the map's likelihood and of the trees' votes per moment: what is heard within seconds is far from independent.
-    smoothing (1)
-        0: each moment by itself.
+    smoothing (1), windows (1)
+        0: each moment by itself; 0: trees look at the record alone.
     """
 
     method = "auto"
@@ -72,6 +72,7 @@ class Auto(Localizer):
         self._floor_dbm: float
         self._weights: tuple[float, float]
         self._smoothing: bool
+        self._windows_s: tuple[float, ...]
 
     def fit(
         self,
@@ -86,6 +87,7 @@ class Auto(Localizer):
         self.cells_ = tuple(data.cells[code] for code in heard[heard >= 0])
         self._weights = (float(settings.option("map_weight", 0.35)), float(settings.option("vote_weight", 1.0)))
         self._smoothing = bool(settings.option("smoothing", 1))
+        self._windows_s = _WINDOWS_S if settings.option("windows", 1) else ()
         data = data.recoded(self.cells_)
         xy_m = np.column_stack(self.frame_.to_xy(data.lon[rows], data.lat[rows]))
         cell, rss_dbm = data.cell[rows], data.rss_dbm[rows]
@@ -115,7 +117,7 @@ class Auto(Localizer):
     ) -> Fixes:
         data = data.recoded(self.cells_)
         motion = Motion(self._places)
-        pieces = _pieces(data.starts, max(64, _CHUNK_VALUES // len(self._places)))
+        pieces = _pieces(data.starts, max(_LEAST_CHUNK, _CHUNK_VALUES // len(self._places)))
 
         def work(first: int, last: int) -> list[np.ndarray]:
             return [self._fixes(data, piece, motion) for piece in pieces[first:last]]
@@ -147,7 +149,7 @@ class Auto(Localizer):
 
     def _votes(self, part: Measurements, moments: Moments) -> np.ndarray:
         """Logarithm of the trees' votes for each place at each moment, blurred, shape (n_moments, m), float32."""
-        votes = self._forest.votes(window_features(part, self._column, self._floor_dbm))
+        votes = self._forest.votes(window_features(part, self._column, self._floor_dbm, self._windows_s))
         trees = votes.shape[1]
         place = self._places
         columns, rows = place.shape
@@ -171,7 +173,7 @@ class Auto(Localizer):
         for index, (begin, end, seen_from, seen_to) in enumerate(pieces):
             progress(index / len(pieces))
             if wanted[begin:end].any():
-                seen = window_features(_slice(data, seen_from, seen_to), self._column, self._floor_dbm)
+                seen = window_features(_slice(data, seen_from, seen_to), self._column, self._floor_dbm, self._windows_s)
                 found.append(seen[begin - seen_from : end - seen_from][wanted[begin:end]])
         return np.concatenate(found)
 
@@ -191,6 +193,7 @@ class Auto(Localizer):
             "map_weight": self._weights[0],
             "vote_weight": self._weights[1],
             "smoothing": self._smoothing,
+            "windows_s": list(self._windows_s),
         }
 
     @classmethod
@@ -211,13 +214,16 @@ class Auto(Localizer):
             model._floor_dbm = float(card["floor_dbm"])
             model._weights = (float(card["map_weight"]), float(card["vote_weight"]))
             model._smoothing = bool(card["smoothing"])
+            model._windows_s = tuple(float(window_s) for window_s in card["windows_s"])
         except KeyError as error:
             raise InputError(f"The model cannot be used: its description lacks {error}.") from error
         return model
 
 
-def window_features(data: Measurements, column: np.ndarray, floor_dbm: float) -> np.ndarray:
-    """RSS vectors of records and of windows of time around them, shape (n, 4 · n_columns), float32, finite.
+def window_features(
+    data: Measurements, column: np.ndarray, floor_dbm: float, windows_s: tuple[float, ...] = _WINDOWS_S
+) -> np.ndarray:
+    """RSS vectors of records and of windows of time around them, shape (n, n_columns · (1 + windows)), float32, finite.
 
     In a window a cell counts with its mean RSS, drawn towards `floor_dbm` by the share of records that did not hear it.
 
@@ -235,12 +241,12 @@ def window_features(data: Measurements, column: np.ndarray, floor_dbm: float) ->
     starts = data.starts
     part = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     since = data.time_s - data.time_s[starts[:-1]][part] if n else np.zeros(0)
-    apart_s = float(since.max(initial=0.0)) + 2 * max(_WINDOWS_S) + 1.0
+    apart_s = float(since.max(initial=0.0)) + 2 * max(windows_s, default=0.0) + 1.0
     key = since + part * apart_s
     sums = np.zeros((n + 1, n_columns))
     np.cumsum(above, axis=0, dtype=float, out=sums[1:])
     blocks = [above]
-    for window_s in _WINDOWS_S:
+    for window_s in windows_s:
         low, high = np.searchsorted(key, key - window_s, "left"), np.searchsorted(key, key + window_s, "right")
         blocks.append(((sums[high] - sums[low]) / (high - low)[:, None]).astype(np.float32))
     return np.hstack(blocks)
