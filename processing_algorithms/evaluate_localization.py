@@ -254,9 +254,7 @@ def _read(run: Run, parameter: str, progress: Progress) -> Places:
         run.info(f"{parameter}: {placeless + timeless:,} of {total:,} rows are left out: {said}.")
     table["row"] = np.where(np.isfinite(table["row"]), np.nan_to_num(table["row"]), -1).astype(np.int64)
     run.info(
-        f"{parameter}: fields of '{layer}': "
-        + ", ".join(f"{name} {fields.get(name, 'none')}" for name in _FIELDS)
-        + "."
+        f"{parameter}: of '{layer}' these fields are used: {', '.join(dict.fromkeys([*fields.values(), *places]))}."
     )
     named = {name: (known.texts, table.pop(name)) for name, known in names.items()}
     return Places(layer, frozenset(fields), **named, **table)

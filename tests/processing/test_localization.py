@@ -15,6 +15,7 @@ from qgis.core import (
     QgsVectorLayer,
     QgsWkbTypes,
 )
+from telcoloc.models.environment import cuda_state
 from telcoloc.models.trajectory.measurements import LocalFrame
 from telcoloc.models.trajectory.model_file import load_localizer
 from telcoloc.models.weights_file import read_weights, write_weights
@@ -326,6 +327,12 @@ def test_neural_methods_without_torch(not_trained, monkeypatch):
     not_trained(re.escape(sentence), METHOD="lstm", OPTIONS="")
 
 
+def test_a_gpu_that_is_asked_for_must_be_there(not_trained):
+    if cuda_state().available:
+        pytest.skip("there is one")
+    not_trained("The device cuda cannot be used because .*", DEVICE="cuda")
+
+
 def test_forests_without_scikit_learn(not_trained, monkeypatch):
     import sys
 
@@ -581,6 +588,7 @@ def test_errors_by_hand(run, tmp_path):
     assert by_device["a"]["count"] == 2
     assert by_device["a"]["median_m"] == pytest.approx(20, abs=0.05)
     by_cell = {row["serving_cell"]: row for row in features_of(paths["BY_CELL"])[1]}
+    assert "TRUTH: of 'truth' these fields are used: imei, timestamp." in ran.infos
     assert by_cell["y"]["mean_m"] == pytest.approx(50, abs=0.05)
     for line in features_of(paths["LINES"])[1]:
         begin, end = (np.array(FRAME.to_xy(vertex.x(), vertex.y())) for vertex in line.geometry().vertices())
