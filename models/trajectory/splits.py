@@ -23,6 +23,7 @@ def groups(data: Measurements, split: str) -> np.ndarray:
         When `split` is unknown, or all records with truth are of one group.
     """
     known = data.has_truth
+    name = data.trajectories[int(data.trajectory[known][0])] if known.any() else "none"
     code = np.full(len(data), -1, dtype=np.int64)
     if split == "sample":
         code[known] = np.arange(int(known.sum()))
@@ -34,13 +35,12 @@ def groups(data: Measurements, split: str) -> np.ndarray:
         lon = np.array([_first(data.lon[begin:end]) for begin, end in zip(starts, data.starts[1:])])
         day = np.floor((data.time_s[starts] + np.nan_to_num(lon) * _DAY_S / 360) / _DAY_S).astype(np.int64)
         code[known] = np.unique(day[part[known]], return_inverse=True)[1]
+        name = str(np.datetime64(int(day[part[known]][0]), "D")) if known.any() else "none"
     else:
         raise InputError(f"The split is '{split}'; choose one of: {', '.join(SPLITS)}.")
     found = np.unique(code[known])
     if len(found) < 2 and split != "sample":
         other = "trajectory or sample" if split == "day" else "sample"
-        which = {"trajectory": data.trajectories, "day": ("one day",)}[split]
-        name = which[int(data.trajectory[known][0])] if split == "trajectory" and known.any() else which[0]
         raise InputError(
             f"All records with a true position belong to one {split} ('{name}'), so none can be held out by {split}. Add more, set "
             f"TEST_SHARE to 0 to learn without a test, or use SPLIT={other}."

@@ -268,6 +268,11 @@ class TestRefusals:
         found = train_localizer(one, sites(), job(test_share=0.0))  # calibrated on its end
         assert np.isfinite(found.model.localize(one).radius_90_m).all()
 
+    def test_one_day(self, data):
+        sentence = r"belong to one day \('2020-09-15'\), so none can be held out by day\. .* or use SPLIT=trajectory or sample\."
+        with pytest.raises(InputError, match=sentence):
+            train_localizer(data.take(data.trajectory == 2), sites(), job(split="day"))
+
     def test_an_option_that_the_method_does_not_have(self, data):
         with pytest.raises(InputError, match=r"Method 'raf' has no option 'tree'\. Did you mean 'trees'\?"):
             train_localizer(data, sites(), job(options={"tree": 3}))
