@@ -46,7 +46,7 @@ _VOTE_M, _LEAST_VOTE = 30.0, 1e-4
 #: Trees are grown this long between two calls of `progress` [s].
 _BATCH_S = 0.3
 #: Records × places worked on at a time; records of neighbours that pieces of a long trajectory see.
-_CHUNK_VALUES, _LEAST_CHUNK, _MARGIN_ROWS = 5_000_000, 64, 100
+_CHUNK_VALUES, _LEAST_CHUNK, _MARGIN_ROWS = 3_000_000, 64, 100
 
 
 class Auto(Localizer):

@@ -49,6 +49,8 @@ _SEARCH_M, _SEARCH_STEP_M, _MOST_SITES = 1_000.0, 80.0, 2_500
 _MOST_FITTED, _STATED = 80, 3.0
 #: How far a record speaks for how often cells are heard around it [m]; records that the logistic curve counts for.
 _HEARD_M, _CURVE_RECORDS = 40.0, 1.0
+#: Turns of Newton's method.
+_TURNS = 12
 #: Records of one trajectory in one square count at most this much.
 _MOST_PER_PASS = 3.0
 #: Nothing is rarer, and nothing surer, than this.
@@ -192,9 +194,9 @@ class RadioMap:
         row_of = np.full(len(sites_m), -1, dtype=np.int32)
         row_of[mapped] = np.arange(len(mapped))
         table = _Table(place, trajectory, np.where(cell >= 0, row_of[cell], -1), rss_dbm, len(mapped))
-        antennas = _antennas(sites_m[mapped], table, places.xy_m, span(progress, 0.0, 0.4))
-        level, sureness = _levels(places, table, antennas, span(progress, 0.4, 1.0))
-        heard, silent_of_row, silent = _heard(places, table, antennas)
+        antennas = _antennas(sites_m[mapped], table, places.xy_m, span(progress, 0.0, 0.3))
+        level, sureness = _levels(places, table, antennas, span(progress, 0.3, 0.8))
+        heard, silent_of_row, silent = _heard(places, table, antennas, span(progress, 0.8, 1.0))
         silent_of = np.full(len(sites_m), -1, dtype=np.int32)
         silent_of[mapped] = silent_of_row
         half = np.float16
@@ -401,7 +403,9 @@ def _covariance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return _STREET_DB**2 * np.exp(-away / _STREET_M) + _QUARTER_DB**2 * np.exp(-away / _QUARTER_M)
 
 
-def _heard(places: Places, table: _Table, antennas: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _heard(
+    places: Places, table: _Table, antennas: np.ndarray, progress: Progress
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`heard`, the row in `silent` of each map, and `silent`."""
     n_maps, m = table.n_maps, len(places)
     serving = table.cell[:, 0]
@@ -420,7 +424,7 @@ def _heard(places: Places, table: _Table, antennas: np.ndarray) -> tuple[np.ndar
     chances = together.T @ service
     times = np.minimum(times, np.maximum(chances, times))
     chances = np.maximum(chances, times)
-    curve = _curves(places.xy_m, antennas, times, chances)
+    curve = _curves(places.xy_m, antennas, times, chances, progress)
     kernel = places.blur(_HEARD_M)
     often = (places.blurred(times, kernel) + _CURVE_RECORDS * curve) / (
         places.blurred(chances, kernel) + _CURVE_RECORDS
@@ -431,13 +435,16 @@ def _heard(places: Places, table: _Table, antennas: np.ndarray) -> tuple[np.ndar
     return np.log(often) - np.log1p(-often), rows, (together @ np.log1p(-often)).astype(np.float32)
 
 
-def _curves(xy_m: np.ndarray, antennas: np.ndarray, times: np.ndarray, chances: np.ndarray) -> np.ndarray:
+def _curves(
+    xy_m: np.ndarray, antennas: np.ndarray, times: np.ndarray, chances: np.ndarray, progress: Progress
+) -> np.ndarray:
     """How often each cell is heard by distance: logistic in its logarithm, by Newton's method with a prior; shape (n_maps, m)."""
     away = np.stack([np.hypot(*(xy_m - antenna).T) for antenna in antennas]) if len(antennas) else np.empty(times.shape)
     decades = (np.log10(np.maximum(away, _NEAR_M)) - 2.5).astype(np.float32)
     prior, weight = np.array([-2.0, 3.0]), 0.25
     found = np.tile(prior, (len(times), 1))
-    for _ in range(12):
+    for turn in range(_TURNS):
+        progress(turn / _TURNS)
         share = _logistic(found[:, :1] - found[:, 1:] * decades)
         left = times - chances * share
         push_0 = left.sum(axis=1) - weight * (found[:, 0] - prior[0])
