@@ -70,10 +70,11 @@ class TestHoldingOut:
         assert not left.has_truth[test].any()
 
     @pytest.mark.parametrize("split", ["trajectory", "day", "sample"])
-    @pytest.mark.parametrize("method", ["raf", "ccr"])
+    @pytest.mark.parametrize("method", ["raf", "ccr", "nbl", "hmm", "auto", "nbl_f"])
     def test_held_out_truths_are_not_looked_at(self, data, split, method):
         """Fixes are equal, byte for byte, when the held-out truths are scrambled."""
-        asked = job(split=split, method=method, options={**QUICK, **({"fold_trees": 12} if method == "ccr" else {})})
+        quick = {"raf": QUICK, "ccr": {**QUICK, "fold_trees": 12}, "auto": {**QUICK, "folds": 2}}
+        asked = job(split=split, method=method, options=quick.get(method, {}))
         before = train_localizer(data, sites(), asked)
         rows = before.test_rows
         lon, lat = data.lon.copy(), data.lat.copy()
