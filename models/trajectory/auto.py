@@ -63,6 +63,7 @@ class Auto(Localizer):
     """
 
     method = "auto"
+    OPTIONS = ("trees", "min_leaf", "max_features", "map_weight", "vote_weight", "smoothing", "windows")
 
     def __init__(self) -> None:
         self._places: Places
