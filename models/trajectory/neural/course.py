@@ -14,8 +14,8 @@ from .pixels import SparseTensors
 from .records import RecordArrays
 from .windows import batches, prediction_windows
 
-#: Records that are located at once.
-_RECORDS = 1024
+#: Records that are located at once; fewer where tensors are dense.
+_RECORDS, _DENSE_RECORDS = 1024, 128
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def locate(
     """
     n = len(course.arrays.cell)
     total = np.zeros((n, 5))
-    todo = batches(prediction_windows(course.starts, length, max(1, length // 2)), _RECORDS)
+    most = _RECORDS if course.pixels is None else _DENSE_RECORDS
+    todo = batches(prediction_windows(course.starts, length, max(1, length // 2)), most)
     with torch.inference_mode():
         for step, windows in enumerate(todo):
             progress(step / len(todo))

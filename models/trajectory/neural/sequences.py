@@ -88,6 +88,8 @@ class SequenceLocalizer(Localizer):
     OPTIONS: ClassVar[tuple[str, ...]] = ("epochs", "rate", "batch", "refit", "noise", "hidden", "window")
     #: Records to learn from in all, each counted as often as it is seen, unless `epochs` says otherwise.
     seen: ClassVar[int] = 600_000
+    #: Records in a step, unless the option says otherwise.
+    batch: ClassVar[int] = 512
     #: After `fit`: mean error of the held-out records [m] by epoch, where some were held out.
     history_: list[tuple[int, float]]
 
@@ -203,7 +205,7 @@ class SequenceLocalizer(Localizer):
         middle = None if centres is None else torch.from_numpy((centres / scales.scale_m).astype(np.float32)).to(device)
         sigma = self._naming_sigma_m() / scales.scale_m
         grain = min(3.0 / scales.scale_m, 0.1)
-        most = int(settings.option("batch", 512))
+        most = int(settings.option("batch", self.batch))
 
         def passes(counted: np.ndarray) -> Any:  # noqa: ANN401 - two functions
             counts = torch.from_numpy(counted).to(device)
@@ -390,6 +392,7 @@ class ConvLstm(SequenceLocalizer):
     method = "convlstm"
     OPTIONS = (*SequenceLocalizer.OPTIONS, "side", "filters", "preceding")
     seen = 250_000
+    batch = 96  # its tensors are large, and it needs many steps
 
     def _design(self, data: Measurements, settings: FitSettings) -> dict[str, Any]:  # noqa: ARG002
         sizes = {
