@@ -1,5 +1,6 @@
 """The neural localizers: equation (1), Table 5 and the windows against independent counts; then learning, odd input and restoring."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -290,7 +291,7 @@ def test_out_of_fold_fixes_are_of_some_records_with_truth(learned, kind):
 @pytest.mark.parametrize("kind", ALL)
 def test_restored_predicts_the_same(learned, kind):
     model = learned[1][kind]
-    tensors, card = model.tensors(), model.card()
+    tensors, card = model.tensors(), json.loads(json.dumps(model.card()))
     again = kind.restore(model.frame_, model.cells_, tensors, card)
     first, second = model.predict(DATA), again.predict(DATA)
     for name in ("x_m", "y_m", "spread_m"):
