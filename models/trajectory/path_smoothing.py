@@ -29,7 +29,7 @@ _LONGEST_S = 128.0
 #: Steps whose standard deviation is at most this many squares are sparse matrices that reach this many standard deviations.
 _NEAR_SQUARES, _REACH_WIDTHS = 3.0, 3.5
 #: Rounds of the search for the median.
-_ROUNDS = 6
+_ROUNDS = 2
 
 if TYPE_CHECKING:
     _Kernel = tuple[np.ndarray, np.ndarray]
