@@ -28,7 +28,6 @@ from ..telcoloc_qgis import charts
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.columns import is_points, no_rows, parts_of, to_lonlat
 from ..telcoloc_qgis.localization import (
-    GROUP,
     Judged,
     Named,
     add_figures,
@@ -100,7 +99,7 @@ class EvaluateLocalization(TelcoLocAlgorithm):
 
     NAME = "evaluatelocalization"
     TITLE = "Evaluate localisation"
-    GROUP = GROUP
+    GROUP = "Trajectories"
     SUMMARY = "How far predicted positions are from the true ones: figures, a curve, the errors on the map, and by device and cell."
     DESCRIPTION = (
         "Compares predicted points with true positions of the same devices at the same times: POINTS of 'Localize measurements', or what a "

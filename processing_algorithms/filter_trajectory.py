@@ -44,7 +44,7 @@ class FilterTrajectory(TelcoLocAlgorithm):
 
     NAME = "filtertrajectory"
     TITLE = "Filter trajectories"
-    GROUP = "Localisation"
+    GROUP = "Trajectories"
     SUMMARY = "Points of devices become smooth paths, by a Kalman smoother or a particle filter."
     DESCRIPTION = (
         "Moves the points of each trajectory to where the points before and after make them likeliest, weighed by their uncertainty.\n\n"

@@ -50,7 +50,7 @@ class ImportMeasurements(TelcoLocAlgorithm):
 
     NAME = "importmeasurements"
     TITLE = "Import measurements"
-    GROUP = "Localisation"
+    GROUP = "Trajectories"
     SUMMARY = "For tables of measurement reports: one normal form, with every row accounted for."
     DESCRIPTION = (
         "Turns a table of measurement reports (who heard which cells how strongly, when, and perhaps where) into the one form that the "

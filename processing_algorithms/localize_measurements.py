@@ -24,7 +24,6 @@ from ..telcoloc_qgis import styles
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.columns import features_of
 from ..telcoloc_qgis.localization import (
-    GROUP,
     check_method,
     device_of,
     first_of,
@@ -50,7 +49,7 @@ class LocalizeMeasurements(TelcoLocAlgorithm):
 
     NAME = "localizemeasurements"
     TITLE = "Localize measurements"
-    GROUP = GROUP
+    GROUP = "Trajectories"
     SUMMARY = "Where devices were, by their measurement reports: points with an uncertainty, and trajectories."
     DESCRIPTION = (
         "Gives each measurement report (MR) a position and two radii: the circles that hold the true position in about 50 % and 90 % of "

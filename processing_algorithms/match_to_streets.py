@@ -60,7 +60,7 @@ class MatchToStreets(TelcoLocAlgorithm):
 
     NAME = "matchtostreets"
     TITLE = "Match to streets"
-    GROUP = "Localisation"
+    GROUP = "Trajectories"
     SUMMARY = "Points of devices become paths along streets."
     DESCRIPTION = (
         "Finds the likeliest way of each device along a layer of streets, with the hidden Markov model of Newson and Krumm (2009): near "

@@ -30,7 +30,6 @@ from ..telcoloc_qgis import charts
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.crs import metric_crs
 from ..telcoloc_qgis.localization import (
-    GROUP,
     Judged,
     add_figures,
     cdf_section,
@@ -61,7 +60,7 @@ class TrainLocalizer(TelcoLocAlgorithm):
 
     NAME = "trainlocalizer"
     TITLE = "Train localizer"
-    GROUP = GROUP
+    GROUP = "Trajectories"
     SUMMARY = "Learn to localise devices from measurement reports with a true position, and learn how far off that is."
     DESCRIPTION = (
         "Learns from those measurement reports (MRs) whose true position is known, and writes a model file that 'Localize measurements' "

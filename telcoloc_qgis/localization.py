@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..models.trajectory.evaluate import Errors
     from .algorithm import Run, TelcoLocAlgorithm
 
-GROUP = "Trajectories"
 #: Names and their codes, shape (n,), -1 for none.
 Named = tuple[Sequence[str], np.ndarray]
 #: Rows turned into features at a time.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qgis.core import (
+    Qgis,
     QgsCoordinateReferenceSystem,
     QgsCoordinateTransform,
     QgsCsException,
@@ -75,7 +76,7 @@ def read_streets(
     count = source.featureCount()
     if count > READ_WHOLE:
         try:
-            request.setFilterRect(transform.transformBoundingBox(around, QgsCoordinateTransform.ReverseTransform))
+            request.setFilterRect(transform.transformBoundingBox(around, Qgis.TransformDirection.Reverse))
         except QgsCsException:
             run.info(f"{parameter}: all of '{layer}' is read, because its CRS does not reach the points.")
     lines: list[np.ndarray] = []
