@@ -44,6 +44,7 @@ NAMES = (
     "auto_ingredients",
     "mr_throughput",
     "deeploc_sensitivity",
+    "deeploc_map",
 )
 PAGE = kit.ROOT / "docs" / "benchmarks.md"
 INTRODUCTION = """# Benchmarks
