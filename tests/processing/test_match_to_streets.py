@@ -526,3 +526,18 @@ def test_selected_features_only(run):
         QgsProject.instance().removeMapLayer(layer)
     assert ran["MATCHED"] == 4
     assert isinstance(next(ran["POINTS"].getFeatures()), QgsFeature)
+
+
+@pytest.mark.parametrize("crs", [UTM, "EPSG:4326"])
+def test_of_a_large_layer_only_the_streets_around_are_read(match, monkeypatch, crs):
+    from telcoloc.telcoloc_qgis import streets
+
+    monkeypatch.setattr(streets, "READ_WHOLE", 1)
+    moved = QgsCoordinateTransform(QgsCoordinateReferenceSystem(UTM), QgsCoordinateReferenceSystem(crs), QgsProject())
+    rows = []
+    for wkt, *rest in (*ROADS, ("LineString (900000 5800000, 900400 5800000)", "far", None)):
+        geometry = QgsGeometry.fromWkt(wkt)
+        geometry.transform(moved)
+        rows.append((geometry.asWkt(9), *rest))
+    ran, found, _ = match(STREETS=roads(rows, crs))
+    assert ran["MATCHED"] == len(found) == 20
