@@ -139,7 +139,9 @@ class EvaluateLocalization(TelcoLocAlgorithm):
             self.tr("Most seconds between a predicted point and its true position."),
         )
         self.add(
-            QgsProcessingParameterFeatureSink("ERRORS", self.tr("Errors"), kinds.TypeVectorPoint),
+            QgsProcessingParameterFeatureSink(
+                "ERRORS", self.tr("Errors"), kinds.TypeVectorPoint, optional=True, createByDefault=True
+            ),
             self.tr(
                 "The predicted points in EPSG:4326: device, trajectory, time, error_m, uncertainty_m, uncertainty_90_m, inside_50, "
                 "inside_90, serving_cell, true_lon, true_lat, source_row."
@@ -203,7 +205,8 @@ class EvaluateLocalization(TelcoLocAlgorithm):
         if parameters.wants("REPORT"):
             page = _page(predicted, true, errors, judged, by_device, by_cell)
             run.outputs.file("REPORT", ".html").write_text(page, encoding="utf-8")
-        write_judged(run, "ERRORS", judged, run.progress.phase(self.tr("Writing the errors"), 0.6, 0.85))
+        if parameters.wants("ERRORS"):
+            write_judged(run, "ERRORS", judged, run.progress.phase(self.tr("Writing the errors"), 0.6, 0.85))
         if parameters.wants("LINES"):
             _write_lines(run, judged, run.progress.phase(self.tr("Writing the lines"), 0.85, 0.98))
         for name, first, rows in (("BY_DEVICE", "device", by_device), ("BY_CELL", "serving_cell", by_cell)):

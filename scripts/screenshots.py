@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 import processing
-from qgis.core import QgsDateTimeRange, QgsProject, QgsRectangle
+from qgis.core import QgsCoordinateTransform, QgsDateTimeRange, QgsProject, QgsRectangle
 from qgis.PyQt.QtCore import QDate, QDateTime, QEventLoop, QTime, QTimer
 from qgis.utils import iface
 
@@ -68,6 +68,50 @@ def layer_named(name: str) -> object:
     return QgsProject.instance().mapLayersByName(name)[0]
 
 
+def trajectories() -> None:
+    """A day of measurement reports: localised, on the streets, and while it plays."""
+    table = CITY.with_name("measurements.csv")
+    city = f"{CITY}|layername="
+    for name, source in (("learned", table), ("day", CITY.with_name("measurements_unlabelled.csv"))):
+        processing.run(
+            "telcoloc:importmeasurements",
+            {"INPUT": str(source), "BASE_STATIONS": f"{city}cells", "OUTPUT": str(WORK / f"{name}.gpkg")},
+        )
+    processing.run(
+        "telcoloc:trainlocalizer",
+        {
+            "INPUT": str(WORK / "learned.gpkg"),
+            "BASE_STATIONS": f"{city}cells",
+            "TEST_SHARE": 0,
+            "MODEL": str(WORK / "portmare.safetensors"),
+        },
+    )
+    run(
+        "localizemeasurements",
+        INPUT=str(WORK / "day.gpkg"),
+        MODEL=str(WORK / "portmare.safetensors"),
+        POINTS=str(WORK / "points.gpkg"),
+        TRAJECTORIES=str(WORK / "trajectories.gpkg"),
+    )
+    points, paths = layer_named("Points"), layer_named("Trajectories")
+    around = QgsCoordinateTransform(points.crs(), QgsProject.instance().crs(), QgsProject.instance())
+    extent = around.transformBoundingBox(points.extent())
+    extent.scale(1.1)
+    picture("trajectories", [points, paths], extent)
+    begin = min(row["time"] for row in points.getFeatures())
+    iface.mapCanvas().setTemporalRange(QgsDateTimeRange(begin.addSecs(120), begin.addSecs(150)))
+    picture("trajectories_playing", [points], extent)
+    iface.mapCanvas().setTemporalRange(QgsDateTimeRange())
+    run(
+        "evaluatelocalization",
+        PREDICTED=str(WORK / "points.gpkg"),
+        TRUTH=f"{city}walks_truth",
+        ERRORS=str(WORK / "errors.gpkg"),
+        REPORT=str(WORK / "errors.html"),
+    )
+    picture("localization_errors", [layer_named("Errors")], extent)
+
+
 def main() -> None:
     """Make all pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -113,6 +157,7 @@ def main() -> None:
     )
     picture("density_noon", [layer_named("Density")], whole)
     picture("zone_totals", [layer_named("Zone totals")], whole)
+    trajectories()
     dialog = processing.createAlgorithmDialog(
         "telcoloc:geolocatebasestations", {"INPUT": stations, "ID_FIELD": "bs_id", "METHOD": "spdi"}
     )

@@ -610,6 +610,13 @@ def test_truth_in_another_crs(run):
     assert ran["INSIDE_90"] == 1
 
 
+def test_the_figures_alone(run):
+    rows = [(10.0 * n, 5.0 * n, "a", 1000.0 + n, 5.0, 9.0, "x") for n in range(20)]
+    ran = run("evaluatelocalization", PREDICTED=placed(rows), TRUTH=placed(rows, name="truth"))
+    assert ran["COUNT"] == 20
+    assert ran["MEDIAN_ERROR"] == 0
+
+
 def test_rows_go_before_times(run):
     """Two records of a device at one time: source_row tells which is which; with other devices it is no partner."""
     fields = "device:string,time:double,source_row:int"
