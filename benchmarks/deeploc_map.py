@@ -6,6 +6,7 @@ Traces of real people are not published; Portmare's devices are made up. `docs/i
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -65,6 +66,7 @@ def run(quick: bool) -> kit.Report:
                 row.append(" / ".join(f"{float(value):.0f}" for value in figures))
             report.rows.append(row)
         if not quick:
+            shutil.copytree(CITY, folder / "city")  # an open GeoPackage changes
             subprocess.run([sys.executable, __file__, str(folder)], check=True)
             report.notes.append(
                 f"![One way as five methods see it](images/{PICTURE.name})\n\nThe way of `{WAY}`: dark, the truth; red, as localised, with "
@@ -96,7 +98,7 @@ def draw(folder: Path) -> None:
     application = QgsApplication([], True)
     application.initQgis()
     project = QgsProject.instance()
-    project.read(str(CITY / "sample_city.qgz"))
+    project.read(str(folder / "city" / "sample_city.qgz"))
     base = [project.mapLayersByName(name)[0] for name in ("Streets", "Buildings", "Water", "Municipality")]
     metric = QgsCoordinateReferenceSystem("EPSG:32628")
 
@@ -124,10 +126,9 @@ def draw(folder: Path) -> None:
         layer.setRenderer(QgsSingleSymbolRenderer(symbol))
         return layer
 
-    truth = line_through(points_of(f"{CITY / 'sample_city.gpkg'}|layername=walks_truth"), "#1a1a1a", "1.5")
+    truth = line_through(points_of(f"{folder / 'city' / 'sample_city.gpkg'}|layername=walks_truth"), "#1a1a1a", "1.5")
     extent = QgsCoordinateTransform(truth.crs(), metric, project).transformBoundingBox(truth.extent())
     side = max(extent.width(), extent.height()) * 1.25
-    extent = extent.buffered(0)
     centre = extent.center()
     extent.set(centre.x() - side / 2, centre.y() - side / 2, centre.x() + side / 2, centre.y() + side / 2)
     columns, rows = 3, 2
