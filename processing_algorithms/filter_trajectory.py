@@ -247,7 +247,7 @@ def _write_points(
     layer = run.outputs.table(
         "POINTS", fields, features, QgsWkbTypes.Type.Point, source.sourceCrs(), progress, len(tracks)
     )
-    style = styles.points_qml("uncertainty_m", np.array(radius))
+    style = styles.points_qml("uncertainty_m", np.array(radius), styles.metre_edges(np.array(radius)))
     shown_s = _usual_gap_s(tracks)
     run.style("POINTS", layer, timed_qml(style, "Point", column if is_moment else "time_utc", seconds=shown_s))
 

@@ -97,11 +97,12 @@ def trajectories() -> None:
     around = QgsCoordinateTransform(points.crs(), QgsProject.instance().crs(), QgsProject.instance())
     extent = around.transformBoundingBox(points.extent())
     extent.scale(1.1)
+    iface.mapCanvas().setTemporalRange(QgsDateTimeRange(QDateTime(), QDateTime()))
     picture("trajectories", [points, paths], extent)
     begin = min(row["time"] for row in points.getFeatures())
     iface.mapCanvas().setTemporalRange(QgsDateTimeRange(begin.addSecs(120), begin.addSecs(150)))
     picture("trajectories_playing", [points], extent)
-    iface.mapCanvas().setTemporalRange(QgsDateTimeRange())
+    iface.mapCanvas().setTemporalRange(QgsDateTimeRange(QDateTime(), QDateTime()))
     run(
         "evaluatelocalization",
         PREDICTED=str(WORK / "points.gpkg"),

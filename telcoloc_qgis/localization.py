@@ -208,7 +208,7 @@ def write_judged(run: Run, name: str, judged: Judged, progress: Progress, method
             yield from features_of(fields, columns, judged.lon[rows], judged.lat[rows])
 
     layer = run.outputs.table(name, fields, features(), QgsWkbTypes.Type.Point, wgs84(), progress, count)
-    qml = styles.points_qml("error_m", judged.error_m)
+    qml = styles.points_qml("error_m", judged.error_m, styles.metre_edges(judged.error_m))
     run.style(name, layer, timed_qml(qml, "Point", "time", seconds=seconds_shown(judged.time_s)))
 
 

@@ -39,6 +39,9 @@ from qgis.PyQt.QtXml import QDomDocument
 
 #: Light to dark: reads as "more" on a pale map, in print, and for colour-blind eyes (lightness falls monotonically).
 SEQUENTIAL = ("#fff3d6", "#fddc9e", "#fcbb78", "#f6935f", "#e66b5b", "#c74764", "#982d6c", "#611f63")
+#: Limits of classes of errors and radii [m], and most of them within one layer.
+_ROUND_M = tuple(float(step * 10**power) for power in range(7) for step in (1, 1.5, 2, 3, 5, 7.5))
+_MOST_LIMITS = 6
 #: Dark to pale: what is sure stands out, what is not fades.
 CERTAINTY = ("#1d3f57", "#2f7f8c", "#72b5ab", "#bfdcc4", "#f6efd2")
 #: While steps of at most so many minutes are played, there is room for the circles of uncertainty.
@@ -175,23 +178,42 @@ def coverage_qml() -> str:
     return _exported(layer)
 
 
-def points_qml(field: str, values: np.ndarray) -> str:
-    """Style of points in classes of `field` that split its values evenly; NaN are left out."""
+def points_qml(field: str, values: np.ndarray, edges: list[float] | None = None) -> str:
+    """Style of points in classes of `field`: between `edges` [m], or such that split its values evenly; NaN are left out."""
     layer = QgsVectorLayer(f"Point?field={field}:double", "style", "memory")
-    known = np.asarray(values, float)[np.isfinite(values)]
-    edges = sorted({_round(float(edge), 2) for edge in np.quantile(known, np.linspace(0, 1, 7))}) if known.size else []
-    edges = edges if len(edges) > 1 else [0.0, *edges, 1.0][-2:]
-    edges[0], edges[-1] = (
-        min(edges[0], float(known.min(initial=edges[0]))),
-        max(edges[-1], float(known.max(initial=edges[-1]))),
-    )
+    unit = " m" if edges else ""
+    edges = edges or _even_edges(np.asarray(values, float)[np.isfinite(values)])
     picked = np.linspace(0, len(SEQUENTIAL) - 1, len(edges) - 1).round().astype(int)
     ranges = [
-        QgsRendererRange(low, high, _marker(SEQUENTIAL[colour]), f"{_significant(low)} – {_significant(high)}")
+        QgsRendererRange(low, high, _marker(SEQUENTIAL[colour]), f"{_significant(low)} – {_significant(high)}{unit}")
         for low, high, colour in zip(edges[:-1], edges[1:], picked)
     ]
     layer.setRenderer(QgsGraduatedSymbolRenderer(f'"{field}"', ranges))
     return _exported(layer)
+
+
+def _even_edges(known: np.ndarray) -> list[float]:
+    """Class limits that split `known` evenly, from the least to the greatest."""
+    edges = sorted({_round(float(edge), 2) for edge in np.quantile(known, np.linspace(0, 1, 7))}) if known.size else []
+    edges = edges if len(edges) > 1 else [0.0, *edges, 1.0][-2:]
+    return [
+        min(edges[0], float(known.min(initial=edges[0]))),
+        *edges[1:-1],
+        max(edges[-1], float(known.max(initial=edges[-1]))),
+    ]
+
+
+def metre_edges(values: np.ndarray) -> list[float]:
+    """Class limits [m] of errors and radii, from 0: round ones, the same for all layers as far as their values go."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    largest = max(float(known.max(initial=1.0)), 1.0)
+    low, high = np.quantile(known, [0.1, 0.95]) if known.size else (0.0, 0.0)
+    inner = [limit for limit in _ROUND_M if low < limit < high]
+    if len(inner) > _MOST_LIMITS:
+        inner = [limit for limit in inner if f"{limit:e}"[0] in "125"]
+    top = next((limit for limit in _ROUND_M if limit >= largest), float(math.ceil(largest)))
+    return [0.0, *inner[-_MOST_LIMITS:], top]
 
 
 def uncertain_points_qml(field: str, values: np.ndarray) -> str:
@@ -200,12 +222,9 @@ def uncertain_points_qml(field: str, values: np.ndarray) -> str:
     The circle itself is drawn under selected points, and under all that are there while the Temporal Controller plays.
     """
     layer = QgsVectorLayer(f"Point?field={field}:double", "style", "memory")
-    positive = np.asarray(values, float)[np.isfinite(values) & (np.asarray(values, float) > 0)]
-    inner = (
-        sorted({_round(float(edge)) for edge in np.quantile(positive, [0.2, 0.4, 0.6, 0.8])}) if positive.size else []
-    )
-    edges = sorted({0.0, *inner, float(math.ceil(max(positive.max(initial=1.0), *inner, 1.0)))})
-    picked = np.linspace(0, len(CERTAINTY) - 1, len(edges) - 1).round().astype(int)
+    edges = metre_edges(values)
+    last = min(len(CERTAINTY) - 1, 2 * (len(edges) - 2))  # two classes that nearly touch need no black and white
+    picked = np.linspace(0, last, len(edges) - 1).round().astype(int)
     ranges = []
     for low, high, colour in zip(edges[:-1], edges[1:], picked):
         name = f"{_significant(low)} – {_significant(high)} m"

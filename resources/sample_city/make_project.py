@@ -342,8 +342,8 @@ def make_project() -> QgsProject:
     project.setFilePathStorage(Qgis.FilePathType.Relative)
     project.setBackgroundColor(QColor(HINTERLAND))
     project.setFileName(str(HERE / "sample_city.qgz"))
-    group = project.layerTreeRoot().addGroup("Measurements")
-    for name in REPORTS + ORDER:
+    root = project.layerTreeRoot()
+    for name in ORDER + REPORTS:
         layer = open_layer(name)
         if name in STYLES:
             message, ok = layer.loadNamedStyle(str(HERE / "styles" / f"{name}.qml"))
@@ -360,13 +360,14 @@ def make_project() -> QgsProject:
                 _play(layer, 'datetime_from_epoch("MRTime")', 'datetime_from_epoch("MRTime" + 30000)')
             elif name == "walks_truth":
                 _play(layer, '"time"', "\"time\" + to_interval('30 seconds')")
-            group.addLayer(layer).setExpanded(False)
-            continue
-        node = project.layerTreeRoot().addLayer(layer)
-        node.setItemVisibilityChecked(name != "cells")
+            # below the cells: what is loaded next lands in what stands on top
+            group = root.findGroup("Measurements") or root.insertGroup(2, "Measurements")
+            group.setExpanded(False)
+            node = group.addLayer(layer)
+        else:
+            node = root.addLayer(layer)
+        node.setItemVisibilityChecked(name not in ("cells", *REPORTS))
         node.setExpanded(name == "base_stations")
-    group.setItemVisibilityChecked(False)
-    group.setExpanded(False)
     view = QgsReferencedRectangle(EXTENT, project.crs())
     project.viewSettings().setDefaultViewExtent(view)
     project.viewSettings().setPresetFullExtent(view)
