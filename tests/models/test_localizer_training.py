@@ -280,6 +280,19 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"Method 'raf' has no option 'x'\. Its options: trees, "):
             train_localizer(data, sites(), job(options={"x": 3}))
 
+    @pytest.mark.parametrize(
+        ("option", "value", "sentence"),
+        [
+            ("trees", "abc", r"Option 'trees' is 'abc', but must be a number, 0 or more\."),
+            ("trees", -5, r"Option 'trees' is '-5', but must be a number, 0 or more\."),
+            ("min_leaf", 0, r"Option 'min_leaf' is 0, but must be at least 1\."),
+            ("max_features", 2, r"Option 'max_features' is 2, but must be a share above 0, 1 at most\."),
+        ],
+    )
+    def test_an_option_of_an_absurd_value(self, data, option, value, sentence):
+        with pytest.raises(InputError, match=sentence):
+            train_localizer(data, sites(), job(options={option: value}))
+
     def test_every_option_that_a_method_reads_is_one_that_it_states(self):
         stated = {name: class_of(name).OPTIONS for name in PLAIN}
         known = set().union(*(options or () for options in stated.values()))
