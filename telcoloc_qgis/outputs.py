@@ -22,6 +22,7 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterRasterDestination,
+    QgsVectorFileWriter,
     QgsVectorLayer,
     QgsWkbTypes,
 )
@@ -226,6 +227,9 @@ class Outputs:
         destination = self._plain_file(name)
         if destination is None:
             return
+        ending = destination.suffix.lower()
+        if ending.lstrip(".") not in QgsVectorFileWriter.supportedFormatExtensions():  # QGIS would append .gpkg unasked
+            raise OutputError(f"{name} '{destination.name}' ends in {ending}, which is no vector format. Use .gpkg.")
         self._claim(name, destination)
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)

@@ -473,6 +473,13 @@ def test_a_raster_of_another_format(no_geolocation, tmp_path):
     no_geolocation("OUTPUT 's.png' must end in .tif.", OUTPUT=str(tmp_path / "outputs" / "s.png"))
 
 
+def test_a_layer_of_an_unknown_format(no_geolocation, tmp_path):
+    no_geolocation(
+        r"COVERAGE 'c\.nope' ends in \.nope, which is no vector format\. Use \.gpkg\.",
+        COVERAGE=str(tmp_path / "outputs" / "c.nope"),
+    )
+
+
 def test_a_report_below_a_file(refused, tmp_path):
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     path = str(tmp_path / "file" / "e.html")
