@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from qgis.core import (
+    NULL,
     QgsCoordinateReferenceSystem,
     QgsFeature,
     QgsFeatureSink,
@@ -43,12 +44,42 @@ _FAMILIES = {
 }
 
 
+#: Formats that QGIS writes without geometry.
+_WITHOUT_GEOMETRY = (".csv", ".xlsx", ".ods")
+
+
 def fields_of(*columns: tuple[str, QMetaType.Type]) -> QgsFields:
     """The fields of a new layer, from (name, type) pairs."""
     fields = QgsFields()
     for name, kind in columns:
         fields.append(QgsField(name, kind))
     return fields
+
+
+def _with_coordinates(
+    fields: QgsFields,
+    features: Iterable[QgsFeature],
+    geometry: QgsWkbTypes.Type,
+    crs: QgsCoordinateReferenceSystem | None,
+) -> tuple[QgsFields, Iterable[QgsFeature]]:
+    """Give points two more fields with their coordinates, for formats that hold no geometry."""
+    names = ("lon", "lat") if crs is not None and crs.isGeographic() else ("x", "y")
+    there = any(fields.indexOf(name) >= 0 for name in (names[0], "truth_lon"))  # the normal form has its own
+    if QgsWkbTypes.geometryType(geometry) != QgsWkbTypes.GeometryType.PointGeometry or there:
+        return fields, features
+    wider = QgsFields(fields)
+    for name in names:
+        wider.append(QgsField(name, QMetaType.Type.Double))
+
+    def told() -> Iterator[QgsFeature]:
+        for feature in features:
+            place = feature.geometry()
+            empty = place.isNull() or place.isEmpty()
+            point = None if empty else place.asMultiPoint()[0] if place.isMultipart() else place.asPoint()
+            feature.setAttributes([*feature.attributes(), *((NULL, NULL) if point is None else (point.x(), point.y()))])
+            yield feature
+
+    return wider, told()
 
 
 class Outputs:
@@ -133,6 +164,8 @@ class Outputs:
         destination = self._plain_file(name)
         if destination is not None:
             self._prepare_folder(name, destination)
+        if destination is not None and destination.suffix.lower() in _WITHOUT_GEOMETRY:
+            fields, features = _with_coordinates(fields, features, geometry, crs)
         algorithm, values, context = self.parameters.algorithm, self.parameters.values, self.parameters.context
         try:
             sink, target = algorithm.parameterAsSink(

@@ -244,6 +244,18 @@ def test_vector_outputs_in_any_format_and_written_over(run, tmp_path, suffix):
         assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+def test_points_keep_their_position_where_a_format_has_no_geometry(run, tmp_path, suffix):
+    city = f"{SAMPLE.parent / 'sample_city.gpkg'}|layername=walks_truth"
+    path = tmp_path / f"errors{suffix}"
+    run("evaluatelocalization", PREDICTED=city, TRUTH=city, ERRORS=str(path))
+    rows = list(QgsVectorLayer(str(path), "errors", "ogr").getFeatures())
+    assert len(rows) == 1021
+    for row in rows[:20]:
+        assert float(row["lon"]) == pytest.approx(float(row["true_lon"]), abs=1e-6)
+        assert float(row["lat"]) == pytest.approx(float(row["true_lat"]), abs=1e-6)
+
+
 def test_temporary_outputs(run):
     ran = run("geolocatebasestations", INPUT=STATIONS, CELL_SIZE=1000, OUTPUT="TEMPORARY_OUTPUT", COVERAGE="memory:")
     assert Path(ran["OUTPUT"]).is_file()
