@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -423,7 +422,7 @@ def _check_options(job: TrainJob) -> None:
             raise InputError(f"Method '{name}' has no option '{option}'. {hint}")
         if option in _TEXT_OPTIONS:
             continue
-        if not isinstance(value, Real) or not 0 <= value < math.inf:
+        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise InputError(f"Option '{option}' is '{value}', but must be a number, 0 or more.")
         if option in _COUNT_OPTIONS and value < 1:
             raise InputError(f"Option '{option}' is {value}, but must be at least 1.")
