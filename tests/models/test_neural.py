@@ -10,7 +10,6 @@ from telcoloc.models.trajectory.localizer import FitSettings
 from telcoloc.models.trajectory.measurements import CellSites, LocalFrame, measurements
 from telcoloc.models.trajectory.neural import Cnn, ConvLstm, DeepLoc, Lstm, RecuLstm, Seq2Seq, StackLstm, scoring
 from telcoloc.models.trajectory.neural.configurations import CONFIGURATIONS
-from telcoloc.models.trajectory.neural.pieces import pieces
 from telcoloc.models.trajectory.neural.pixels import PixelGrid, occupied, sparse_tensors
 from telcoloc.models.trajectory.neural.records import Scales
 from telcoloc.models.trajectory.neural.scoring import Layout
@@ -22,6 +21,7 @@ from telcoloc.models.trajectory.neural.windows import (
     training_windows,
     window_sizes,
 )
+from telcoloc.models.trajectory.pieces import pieces
 
 torch = pytest.importorskip("torch")
 
@@ -345,7 +345,7 @@ def test_truths_are_not_looked_at_and_trajectories_do_not_mix(learned):
 
 
 def test_long_trajectories_in_pieces(learned, monkeypatch):
-    from telcoloc.models.trajectory.neural import pieces as module
+    from telcoloc.models.trajectory import pieces as module
 
     model = learned[1][DeepLoc]
     one = DATA.take(DATA.trajectory == 0)

@@ -12,8 +12,8 @@ from ...errors import InputError
 from ...progress import Progress, no_progress
 from ..localizer import FitSettings
 from ..measurements import Measurements
+from ..pieces import pieces
 from .configurations import CONFIGURATIONS
-from .pieces import pieces
 from .pixels import PixelGrid, SparseTensors, entries_of, occupied, sparse_tensors
 from .records import Scales
 

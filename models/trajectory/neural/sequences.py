@@ -12,8 +12,8 @@ from ...errors import InputError
 from ...progress import Progress, no_progress, span
 from ..localizer import FitSettings, Fixes, Localizer
 from ..measurements import CellSites, LocalFrame, Measurements
+from ..pieces import in_pieces
 from ..splits import groups, held_out
-from .pieces import in_pieces
 from .pixels import PixelGrid, sparse_tensors
 from .records import Scales
 from .weights import as_arrays, load_arrays

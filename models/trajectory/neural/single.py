@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...progress import Progress, no_progress, span
 from ..localizer import FitSettings, Fixes, Localizer
 from ..measurements import CellSites, LocalFrame, Measurements
-from .pieces import in_pieces
+from ..pieces import in_pieces
 from .records import Scales
 from .scoring import CNN_OPTIONS, LAYOUT_OPTIONS, Layout, learn_scores, log_scores
 from .sequences import LEAST_SPREAD_M, choose_held

@@ -7,10 +7,10 @@ from typing import Callable
 
 import numpy as np
 
-from ...chunks import run_chunks
-from ...errors import Cancelled
-from ...progress import Progress
-from ..measurements import Measurements
+from ..chunks import run_chunks
+from ..errors import Cancelled
+from ..progress import Progress
+from .measurements import Measurements
 
 #: Records located in one piece.
 CHUNK = 4096
@@ -22,6 +22,7 @@ def in_pieces(
     threads: int,
     progress: Progress,
     work: Callable[[Measurements, Progress], np.ndarray],
+    size: int | None = None,
 ) -> np.ndarray:
     """Call `work` for pieces of `data` in several threads and put the results together.
 
@@ -33,14 +34,17 @@ def in_pieces(
     overlap
         Records of a trajectory that is cut which a piece also gets, on both sides.
     work
-        Given records and something to call often, which stops it when the work is cancelled; returns columns of shape (k, n_piece).
+        Given records and something to call often, which stops it when the work is cancelled; returns x, y and spread [m], shape
+        (3, n_piece).
+    size
+        Records of a piece, about `CHUNK` when not given.
 
     Returns
     -------
     np.ndarray
-        Shape (k, n).
+        Shape (3, n).
     """
-    parts = pieces(data.starts, CHUNK, overlap)
+    parts = pieces(data.starts, size or CHUNK, overlap)
     stopped = threading.Event()
 
     def alive(fraction: float) -> None:
@@ -50,7 +54,7 @@ def in_pieces(
 
     def one(number: int, _: int) -> np.ndarray:
         begin, end, first, last = parts[number]
-        return work(data.take(np.arange(first, last)), alive)[:, begin - first : end - first]
+        return work(data.take(slice(first, last)), alive)[:, begin - first : end - first]
 
     def told(fraction: float) -> None:
         try:
