@@ -11,6 +11,7 @@ import os
 import time
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,17 @@ class Run:
             processor = StyleOnLoad.create(qml)
             _KEPT_ALIVE.append(processor)
             self.context.layerToLoadOnCompletionDetails(layer_id).setPostProcessor(processor)
+
+    def group(self, title: str, names: Sequence[str]) -> None:
+        """Have QGIS load outputs into one group of the project's layers, the first on top; those not asked for are left out.
+
+        Call it when all of them are written: `run.group(self.tr("Landmark tracking"), ("PATH", "LINES", "CANDIDATES", "EDGES"))`.
+        """
+        for place, name in enumerate(reversed(names), 1):  # QGIS adds them by this key, each on top of the last
+            layer_id = str(self.outputs.results.get(name, ""))
+            if self.context.willLoadLayerOnCompletion(layer_id):
+                details = self.context.layerToLoadOnCompletionDetails(layer_id)
+                details.groupName, details.layerSortKey = title, place
 
 
 class TelcoLocAlgorithm(QgsProcessingAlgorithm):
