@@ -29,7 +29,6 @@ from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.columns import is_points, no_rows, parts_of, to_lonlat
 from ..telcoloc_qgis.localization import (
     Judged,
-    Named,
     add_figures,
     cdf_section,
     circles_table,
@@ -49,6 +48,7 @@ from ..telcoloc_qgis.tracks import RECOGNISED
 if TYPE_CHECKING:
     from ..models.progress import Progress
     from ..models.trajectory.evaluate import Errors
+    from ..models.trajectory.joins import Named
 
 #: Fields by what they hold, in lower case; those of a device, trajectory and time are those of all paths.
 _FIELDS = {
@@ -290,95 +290,33 @@ def _fields_of(source: QgsProcessingFeatureSource, parameter: str) -> tuple[dict
 
 def _partners(run: Run, predicted: Places, true: Places, tolerance_s: float) -> np.ndarray:
     """Row of `true` that each predicted point is compared with, shape (n,), -1 for none."""
+    from ..models.trajectory.joins import common_codes, joint_keys, nearest_in_time, same_row
+
     key, true_key = np.zeros(len(predicted), dtype=np.int64), np.zeros(len(true), dtype=np.int64)
     if {"device"} <= predicted.has & true.has:
-        key, true_key = _common(predicted.device, true.device)
+        key, true_key = common_codes(predicted.device, true.device)
     elif "device" in predicted.has | true.has:
         which = predicted.name if "device" not in predicted.has else true.name
         run.warn(f"Layer '{which}' has no field that names the device, so points are compared by time alone.")
     if {"trajectory"} <= predicted.has & true.has:
         named, true_named = (set(_used(one.trajectory)) for one in (predicted, true))
         if named <= true_named:
-            mine, theirs = _common(predicted.trajectory, true.trajectory)
-            key, true_key = _joined(key, mine, theirs, true_key)
+            mine, theirs = common_codes(predicted.trajectory, true.trajectory)
+            key, true_key = joint_keys(key, mine, true_key, theirs)
         else:
             run.info("The trajectories of both layers have other names, so only devices and times have to agree.")
     partner = np.full(len(predicted), -1, dtype=np.int64)
     if {"row"} <= predicted.has & true.has:
-        partner = _by_row(key, predicted, true_key, true, tolerance_s)
+        partner = same_row(key, predicted.row, predicted.time_s, true_key, true.row, true.time_s, tolerance_s)
         run.info(f"{int((partner >= 0).sum()):,} points were found by their source_row.")
     rest = np.flatnonzero(partner < 0)
-    partner[rest] = _nearest_in_time(key[rest], predicted.time_s[rest], true_key, true.time_s, tolerance_s)
+    partner[rest] = nearest_in_time(key[rest], predicted.time_s[rest], true_key, true.time_s, tolerance_s)
     return partner
 
 
 def _used(named: Named) -> list[str]:
     texts, codes = named
     return [texts[code] for code in np.unique(codes).tolist() if code >= 0]
-
-
-def _common(one: Named, other: Named) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of the names of two layers in one list; -1 for no name, which is a name of its own here."""
-    code_of = {name: code for code, name in enumerate(one[0])}
-    theirs = np.array([code_of.setdefault(name, len(code_of)) for name in other[0]] + [-1], dtype=np.int64)
-    return one[1].astype(np.int64), theirs[other[1]]
-
-
-def _joined(
-    key: np.ndarray, mine: np.ndarray, theirs: np.ndarray, true_key: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keys that are equal where both parts are."""
-    values, part = np.unique(np.concatenate([mine, theirs]), return_inverse=True)
-    both = np.concatenate([key, true_key]) * len(values) + part
-    return both[: len(key)], both[len(key) :]
-
-
-def _by_row(key: np.ndarray, predicted: Places, true_key: np.ndarray, true: Places, tolerance_s: float) -> np.ndarray:
-    """Partners with the same source_row, where that is one and the times agree."""
-    order = np.lexsort((true.row, true_key))
-    order = order[true.row[order] >= 0]
-    pairs, true_pairs = _joined(key, predicted.row, true.row[order], true_key[order])
-    at = np.searchsorted(true_pairs, pairs)
-    inside = np.minimum(at, max(len(order) - 1, 0))
-    if not len(order):
-        return np.full(len(predicted), -1, dtype=np.int64)
-    found = (true_pairs[inside] == pairs) & (predicted.row >= 0)
-    once = np.ones(len(order), dtype=bool)
-    once[:-1] &= true_pairs[1:] != true_pairs[:-1]
-    once[1:] &= true_pairs[1:] != true_pairs[:-1]
-    candidate = order[inside]
-    near = np.abs(true.time_s[candidate] - predicted.time_s) <= tolerance_s + _TICK_S
-    return np.where(found & once[inside] & near, candidate, -1)
-
-
-#: Times in layers are kept to the millisecond.
-_TICK_S = 1.5e-3
-
-
-def _nearest_in_time(
-    key: np.ndarray, time_s: np.ndarray, true_key: np.ndarray, true_time_s: np.ndarray, tolerance_s: float
-) -> np.ndarray:
-    """Row of the truth with the same key that is nearest in time, at most `tolerance_s` away, -1 for none."""
-    n_true = len(true_key)
-    order = np.lexsort((np.concatenate([true_time_s, time_s]), np.concatenate([true_key, key])))
-    is_true = order < n_true
-    place = np.arange(len(order))
-    before = np.maximum.accumulate(np.where(is_true, place, -1))
-    after = np.minimum.accumulate(np.where(is_true, place, len(order))[::-1])[::-1]
-    asked = np.flatnonzero(~is_true)
-    mine = order[asked] - n_true
-    best, least = np.full(len(asked), -1, dtype=np.int64), np.full(len(asked), np.inf)
-    for neighbour in (before[asked], after[asked]):
-        there = (neighbour >= 0) & (neighbour < len(order))
-        row = order[np.where(there, neighbour, 0)]
-        row = np.where(there, row, 0)
-        there &= true_key[row] == key[mine]
-        away = np.where(there, np.abs(true_time_s[row] - time_s[mine]), np.inf)
-        closer = (away < least) & (away <= tolerance_s + _TICK_S)
-        best[closer], least[closer] = row[closer], away[closer]
-    partner = np.full(len(key), -1, dtype=np.int64)
-    partner[mine] = best
-    return partner
 
 
 def _say_unmatched(run: Run, predicted: Places, true: Places, partner: np.ndarray, tolerance_s: float) -> None:

@@ -28,10 +28,9 @@ from .temporal import date_time, timed_qml
 if TYPE_CHECKING:
     from ..models.progress import Progress
     from ..models.trajectory.evaluate import Errors
+    from ..models.trajectory.joins import Named
     from .algorithm import Run, TelcoLocAlgorithm
 
-#: Names and their codes, shape (n,), -1 for none.
-Named = tuple[Sequence[str], np.ndarray]
 #: Rows turned into features at a time.
 _ROWS_AT_ONCE = 16_384
 #: The figures of an error distribution: output, field, label, what it is.

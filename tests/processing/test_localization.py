@@ -637,22 +637,6 @@ def test_devices_that_walk_at_the_same_time_are_told_apart_by_trajectory(run):
     assert ran["P95_ERROR"] == pytest.approx(2, abs=0.01)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_nearest_in_time_as_by_brute_force(seed):
-    from telcoloc.processing_algorithms.evaluate_localization import _nearest_in_time
-
-    rng = np.random.default_rng(seed)
-    key, true_key = rng.integers(0, 4, 300), rng.integers(0, 5, 200)
-    time_s, true_time_s = rng.integers(0, 400, 300).astype(float), rng.integers(0, 400, 200) + 0.25
-    found = _nearest_in_time(key, time_s, true_key, true_time_s, 2.0)
-    away = np.abs(time_s[:, None] - true_time_s)
-    away[key[:, None] != true_key] = np.inf
-    least = away.min(axis=1)
-    np.testing.assert_array_equal(found >= 0, least <= 2.0)
-    chosen = np.flatnonzero(found >= 0)
-    np.testing.assert_allclose(away[chosen, found[chosen]], least[chosen])
-
-
 def test_other_times(not_evaluated):
     predicted = placed([(0, 0, "a", 1.6e9, 1.0, 2.0, "x")])
     truth = placed([(0, 0, "a", 1.5e9), (0, 0, "a", 1.5e9 + 60)], fields="device:string,time:double", name="truth")
