@@ -18,18 +18,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..chunks import run_chunks
 from ..errors import InputError
 from ..progress import Progress, no_progress, span
 from ..trees import Forest
 from .localizer import FitSettings, Fixes, Localizer, training_rows
 from .measurements import CellSites, LocalFrame, Measurements
 from .path_smoothing import Moments, Motion, middle, smooth
+from .pieces import in_pieces, pieces
 from .radio_map import Places, RadioMap, taken
 
 _DEFAULTS = FitSettings()
@@ -45,8 +44,10 @@ _MOST_SAMPLES, _MOST_ROWS = 12_000, 30_000
 _VOTE_M, _LEAST_VOTE = 30.0, 1e-4
 #: Trees are grown this long between two calls of `progress` [s].
 _BATCH_S = 0.3
-#: Records × places worked on at a time; records of neighbours that pieces of a long trajectory see.
-_CHUNK_VALUES, _LEAST_CHUNK, _MARGIN_ROWS = 3_000_000, 64, 100
+#: Records × places worked on at a time, and records whose features are made at a time.
+_CHUNK_VALUES, _LEAST_CHUNK, _FEATURE_ROWS = 3_000_000, 64, 8192
+#: Records of neighbours that pieces of a long trajectory see.
+_MARGIN_ROWS = 100
 
 
 class Auto(Localizer):
@@ -116,28 +117,25 @@ class Auto(Localizer):
         device: str = "cpu",  # noqa: ARG002 - nothing here needs a GPU
         threads: int = 1,
     ) -> Fixes:
-        data = data.recoded(self.cells_)
         motion = Motion(self._places)
-        pieces = _pieces(data.starts, max(_LEAST_CHUNK, _CHUNK_VALUES // len(self._places)))
+        size = max(_LEAST_CHUNK, _CHUNK_VALUES // len(self._places))
 
-        def work(first: int, last: int) -> list[np.ndarray]:
-            return [self._fixes(data, piece, motion) for piece in pieces[first:last]]
+        def work(part: Measurements, alive: Progress) -> np.ndarray:
+            return self._fixes(part, motion, alive)
 
-        parts = [part for done in run_chunks(work, len(pieces), 1, threads, progress) for part in done]
-        found = np.concatenate(parts) if parts else np.empty((0, 3))
-        return Fixes(found[:, 0], found[:, 1], found[:, 2])
+        return Fixes(*in_pieces(data.recoded(self.cells_), _MARGIN_ROWS, threads, progress, work, size))
 
-    def _fixes(self, data: Measurements, piece: tuple[int, int, int, int], motion: Motion) -> np.ndarray:
-        """x, y and spread [m] of the records that a piece answers for, shape (n, 3)."""
-        begin, end, seen_from, seen_to = piece
-        part = _slice(data, seen_from, seen_to)
+    def _fixes(self, part: Measurements, motion: Motion, alive: Progress) -> np.ndarray:
+        """x, y and spread [m] of some records, shape (3, n)."""
         moments = Moments.of_records(part)
         likelihood = np.zeros((len(moments.time_s), len(self._places)), dtype=np.float32)
         map_weight, vote_weight = self._weights
         if map_weight:
             likelihood += np.float32(map_weight) * moments.mean(self._radio.likelihood(part.cell, part.rss_dbm))
+        alive(0.3)
         if vote_weight:
             likelihood += np.float32(vote_weight) * self._votes(part, moments)
+        alive(0.6)
         if self._smoothing:
             chance = smooth(likelihood, moments, motion)
         else:
@@ -145,8 +143,7 @@ class Auto(Localizer):
             chance /= chance.sum(axis=1, keepdims=True)
         at, spread = middle(chance, self._places.xy_m)
         spread = np.hypot(spread, self._places.square_m[0] / 3)
-        fixes = np.column_stack([moments.between(values) for values in (*at.T, spread)])
-        return fixes[begin - seen_from : end - seen_from]
+        return np.stack([moments.between(values) for values in (*at.T, spread)])
 
     def _votes(self, part: Measurements, moments: Moments) -> np.ndarray:
         """Logarithm of the trees' votes for each place at each moment, blurred, shape (n_moments, m), float32."""
@@ -169,13 +166,13 @@ class Auto(Localizer):
         """Features of some records of `data`, ascending, seen among their neighbours."""
         wanted = np.zeros(len(data), dtype=bool)
         wanted[rows] = True
-        pieces = _pieces(data.starts, 8192)
         found = []
-        for index, (begin, end, seen_from, seen_to) in enumerate(pieces):
-            progress(index / len(pieces))
+        parts = pieces(data.starts, _FEATURE_ROWS, _MARGIN_ROWS)
+        for index, (begin, end, first, last) in enumerate(parts):
+            progress(index / len(parts))
             if wanted[begin:end].any():
-                seen = window_features(_slice(data, seen_from, seen_to), self._column, self._floor_dbm, self._windows_s)
-                found.append(seen[begin - seen_from : end - seen_from][wanted[begin:end]])
+                seen = window_features(data.take(slice(first, last)), self._column, self._floor_dbm, self._windows_s)
+                found.append(seen[begin - first : end - first][wanted[begin:end]])
         return np.concatenate(found)
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -287,39 +284,3 @@ def _grow(samples: np.ndarray, targets: np.ndarray, settings: FitSettings, progr
         batch = threads * max(1, int(batch * min(_BATCH_S / took_s, 4.0)) // threads)
     progress(1.0)
     return forest_of(grown, base)
-
-
-def _pieces(starts: np.ndarray, most: int) -> list[tuple[int, int, int, int]]:
-    """(first, end, first seen, end seen) of rows to work on: whole trajectories together, long ones in parts that overlap."""
-    pieces: list[tuple[int, int, int, int]] = []
-    waiting: int | None = None
-    for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist()):
-        if waiting is not None and end - waiting > most:
-            pieces.append((waiting, begin, waiting, begin))
-            waiting = None
-        if end - begin <= most:
-            waiting = begin if waiting is None else waiting
-            continue
-        for first in range(begin, end, most):
-            last = min(first + most, end)
-            pieces.append((first, last, max(begin, first - _MARGIN_ROWS), min(end, last + _MARGIN_ROWS)))
-    if waiting is not None:
-        pieces.append((waiting, int(starts[-1]), waiting, int(starts[-1])))
-    return pieces
-
-
-def _slice(data: Measurements, first: int, end: int) -> Measurements:
-    """Some consecutive records, without copying."""
-    rows = slice(first, end)
-    return replace(
-        data,
-        device=data.device[rows],
-        trajectory=data.trajectory[rows],
-        time_s=data.time_s[rows],
-        cell=data.cell[rows],
-        rss_dbm=data.rss_dbm[rows],
-        lon=data.lon[rows],
-        lat=data.lat[rows],
-        row=data.row[rows],
-        signals={name: values[rows] for name, values in data.signals.items()},
-    )
