@@ -16,7 +16,6 @@ L. R. Rabiner: A tutorial on hidden Markov models. Proc. IEEE 77(2), 1989.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 from ..errors import InputError
 from ..progress import Progress, no_progress, span
 from ..trees import Forest
+from .forests import grow_forest, window_rows
 from .localizer import FitSettings, Fixes, Localizer, training_rows
 from .measurements import CellSites, LocalFrame, Measurements
 from .path_smoothing import Moments, Motion, middle, smooth
@@ -42,8 +42,6 @@ _BELOW_DB = 6.0
 _MOST_SAMPLES, _MOST_ROWS = 12_000, 30_000
 #: Width of the blur of the trees' votes [m], and the least that a place gets.
 _VOTE_M, _LEAST_VOTE = 30.0, 1e-4
-#: Trees are grown this long between two calls of `progress` [s].
-_BATCH_S = 0.3
 #: Records × places worked on at a time, and records whose features are made at a time.
 _CHUNK_VALUES, _LEAST_CHUNK, _FEATURE_ROWS = 3_000_000, 64, 8192
 #: Records of neighbours that pieces of a long trajectory see.
@@ -107,7 +105,21 @@ class Auto(Localizer):
         rng = np.random.default_rng([settings.seed, 3])
         some = np.sort(rng.permutation(len(rows))[:_MOST_ROWS])
         samples = self._samples_of(data, rows[some], span(progress, 0.3, 0.4))
-        self._forest = _grow(samples, xy_m[some], settings, span(progress, 0.4, 1.0))
+        many = len(samples) > _MOST_SAMPLES
+        self._forest = grow_forest(
+            samples,
+            xy_m[some],
+            kind="ExtraTreesRegressor",
+            trees=int(settings.option("trees", 80)),
+            min_leaf=int(settings.option("min_leaf", 3)),
+            max_depth=None,
+            max_features=float(settings.option("max_features", 0.33)),
+            bootstrap=many,
+            max_samples=_MOST_SAMPLES if many else None,
+            seed=settings.seed,
+            threads=settings.threads,
+            progress=span(progress, 0.4, 1.0),
+        )
         return self
 
     def predict(
@@ -236,51 +248,10 @@ def window_features(
         at = np.where(data.cell[:, slot] >= 0, column[data.cell[:, slot]], -1)
         rows = np.flatnonzero((at >= 0) & np.isfinite(data.rss_dbm[:, slot]))
         above[rows, at[rows]] = np.maximum(data.rss_dbm[rows, slot] - floor_dbm, 1.0)
-    starts = data.starts
-    part = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    since = data.time_s - data.time_s[starts[:-1]][part] if n else np.zeros(0)
-    apart_s = float(since.max(initial=0.0)) + 2 * max(windows_s, default=0.0) + 1.0
-    key = since + part * apart_s
     sums = np.zeros((n + 1, n_columns))
     np.cumsum(above, axis=0, dtype=float, out=sums[1:])
     blocks = [above]
     for window_s in windows_s:
-        low, high = np.searchsorted(key, key - window_s, "left"), np.searchsorted(key, key + window_s, "right")
+        low, high = window_rows(data, window_s)
         blocks.append(((sums[high] - sums[low]) / (high - low)[:, None]).astype(np.float32))
     return np.hstack(blocks)
-
-
-def _grow(samples: np.ndarray, targets: np.ndarray, settings: FitSettings, progress: Progress) -> Forest:
-    """Grow extremely randomised trees in small batches."""
-    from .forests import forest_of
-
-    try:
-        from sklearn.ensemble import ExtraTreesRegressor
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "Method 'auto' is learned with the Python package 'scikit-learn', which is not installed in this Python; 'Check environment' "
-            "says what to do. Using a model that was trained elsewhere needs no such package."
-        ) from error
-    base = targets.mean(axis=0)
-    trees, threads = int(settings.option("trees", 80)), max(1, settings.threads)
-    many = len(samples) > _MOST_SAMPLES
-    grown = ExtraTreesRegressor(
-        n_estimators=0,
-        min_samples_leaf=int(settings.option("min_leaf", 3)),
-        max_features=float(settings.option("max_features", 0.33)),
-        bootstrap=many,
-        max_samples=_MOST_SAMPLES if many else None,
-        random_state=settings.seed,
-        n_jobs=threads,  # threads, as scikit-learn's forests do unless told otherwise
-        warm_start=True,
-    )
-    batch = threads
-    while grown.n_estimators < trees:
-        progress(grown.n_estimators / trees)
-        grown.n_estimators = min(grown.n_estimators + batch, trees)
-        began = time.monotonic()
-        grown.fit(samples, targets - base)
-        took_s = max(time.monotonic() - began, 1e-3)
-        batch = threads * max(1, int(batch * min(_BATCH_S / took_s, 4.0)) // threads)
-    progress(1.0)
-    return forest_of(grown, base)

@@ -51,15 +51,18 @@ def grow_forest(
     samples: np.ndarray,
     targets: np.ndarray,
     *,
+    kind: str = "RandomForestRegressor",
     trees: int = 100,
     min_leaf: int = 2,
-    max_depth: int = 24,
+    max_depth: int | None = 24,
     max_features: float = 0.3,
+    bootstrap: bool = True,
+    max_samples: int | None = None,
     seed: int = 0,
     threads: int = 1,
     progress: Progress = no_progress,
 ) -> Forest:
-    """Grow a random forest in small batches of trees; the same seed gives the same forest, however many batches or threads.
+    """Grow a forest in small batches of trees; the same seed gives the same forest, however many batches or threads.
 
     Parameters
     ----------
@@ -67,10 +70,14 @@ def grow_forest(
         Shape (n, n_features), float32, finite.
     targets
         Shape (n, n_outputs).
+    kind
+        scikit-learn's class: "RandomForestRegressor" or "ExtraTreesRegressor".
     trees, min_leaf, max_depth
-        Number of trees, least samples in a leaf, most questions asked.
+        Number of trees, least samples in a leaf, most questions asked (None: any number).
     max_features
         Share of the features tried at each question.
+    bootstrap, max_samples
+        Whether a tree learns from samples drawn for it, with replacement, and how many (None: n).
 
     Raises
     ------
@@ -78,23 +85,25 @@ def grow_forest(
         When scikit-learn is not installed.
     """
     try:
-        from sklearn.ensemble import RandomForestRegressor
+        import sklearn.ensemble
     except ModuleNotFoundError as error:
         raise InputError(
             "Forests are learned with the Python package 'scikit-learn', which is not installed in this Python; 'Check environment' says "
             "what to do. Using a model that was trained elsewhere needs no such package."
         ) from error
-    base = np.asarray(targets, dtype=float).mean(axis=0)
-    grown = RandomForestRegressor(
+    base, threads = np.asarray(targets, dtype=float).mean(axis=0), max(1, threads)
+    grown = getattr(sklearn.ensemble, kind)(
         n_estimators=0,
         min_samples_leaf=min_leaf,
         max_depth=max_depth,
         max_features=max_features,
+        bootstrap=bootstrap,
+        max_samples=max_samples,
         random_state=seed,
-        n_jobs=max(1, threads),  # threads, as scikit-learn's forests do unless told otherwise
+        n_jobs=threads,  # threads, as scikit-learn's forests do unless told otherwise
         warm_start=True,
     )
-    batch = max(1, threads)
+    batch = threads
     while grown.n_estimators < trees:
         progress(grown.n_estimators / trees)
         batch = min(batch, trees - grown.n_estimators)
@@ -102,7 +111,7 @@ def grow_forest(
         began = time.monotonic()
         grown.fit(samples, targets - base)
         took_s = max(time.monotonic() - began, 1e-3)
-        batch = max(1, threads, int(batch * min(_BATCH_S / took_s, 4.0)) // max(1, threads) * max(1, threads))
+        batch = threads * max(1, int(batch * min(_BATCH_S / took_s, 4.0)) // threads)
     progress(1.0)
     return forest_of(grown, base)
 
