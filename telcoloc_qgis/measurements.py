@@ -408,6 +408,7 @@ def write_measurements(run: Run, name: str, records: Measurements, progress: Pro
         QgsCoordinateReferenceSystem("EPSG:4326"),
         progress,
         len(records),
+        coordinates=False,  # truth_lon and truth_lat are they
     )
     same = np.diff(records.trajectory) == 0
     steps = np.diff(records.time_s)[same]

@@ -64,8 +64,7 @@ def _with_coordinates(
 ) -> tuple[QgsFields, Iterable[QgsFeature]]:
     """Give points two more fields with their coordinates, for formats that hold no geometry."""
     names = ("lon", "lat") if crs is not None and crs.isGeographic() else ("x", "y")
-    there = any(fields.indexOf(name) >= 0 for name in (names[0], "truth_lon"))  # the normal form has its own
-    if QgsWkbTypes.geometryType(geometry) != QgsWkbTypes.GeometryType.PointGeometry or there:
+    if QgsWkbTypes.geometryType(geometry) != QgsWkbTypes.GeometryType.PointGeometry or fields.indexOf(names[0]) >= 0:
         return fields, features
     wider = QgsFields(fields)
     for name in names:
@@ -94,8 +93,10 @@ class Outputs:
         self._claimed: dict[str, str] = {}
         self._set_aside: list[tuple[Path, Path]] = []
 
-    def file(self, name: str, suffix: str) -> Path:
+    def file(self, name: str, suffix: str, *others: str) -> Path:
         """Return the path to write a raster or file output to; `commit` moves it (and its .aux.xml) to its destination.
+
+        The destination may end in `suffix` or in one of `others`, and so does the path.
 
         Raises
         ------
@@ -110,9 +111,10 @@ class Outputs:
         else:
             text = algorithm.parameterAsFileOutput(values, name, context)
         destination = Path(text)
-        if destination.suffix.lower() not in (suffix, ".tiff" if suffix == ".tif" else suffix):
-            raise OutputError(f"{name} '{destination.name}' must end in {suffix}.")
-        part = destination.with_name(f".{destination.stem}.part{os.getpid()}{suffix}")
+        ending = ".tif" if suffix == ".tif" and destination.suffix.lower() == ".tiff" else destination.suffix.lower()
+        if ending not in (suffix, *others):
+            raise OutputError(f"{name} '{destination.name}' must end in {' or '.join((suffix, *others))}.")
+        part = destination.with_name(f".{destination.stem}.part{os.getpid()}{ending}")
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
             part.touch()
@@ -146,7 +148,9 @@ class Outputs:
             if isinstance(definition, QgsProcessingParameterRasterDestination):
                 self.file(name, ".tif")
             elif isinstance(definition, QgsProcessingParameterFileDestination):
-                self.file(name, f".{definition.defaultFileExtension()}")
+                first = f".{definition.defaultFileExtension()}"
+                endings = re.findall(r"\*(\.\w+)", definition.fileFilter())
+                self.file(name, first, *(ending for ending in endings if ending != first))
             else:
                 self._check_table(name)
 
@@ -159,12 +163,16 @@ class Outputs:
         crs: QgsCoordinateReferenceSystem | None = None,
         progress: Progress = no_progress,
         count: int = 1,
+        coordinates: bool = True,
     ) -> str:
-        """Write a vector output and return its layer id or path; call it after everything that can fail for other reasons."""
+        """Write a vector output and return its layer id or path; call it after everything that can fail for other reasons.
+
+        Formats without geometry get the coordinates of points as two fields, unless `coordinates` says that other fields hold them.
+        """
         destination = self._plain_file(name)
         if destination is not None:
             self._prepare_folder(name, destination)
-        if destination is not None and destination.suffix.lower() in _WITHOUT_GEOMETRY:
+        if coordinates and destination is not None and destination.suffix.lower() in _WITHOUT_GEOMETRY:
             fields, features = _with_coordinates(fields, features, geometry, crs)
         algorithm, values, context = self.parameters.algorithm, self.parameters.values, self.parameters.context
         try:

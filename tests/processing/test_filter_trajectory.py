@@ -93,6 +93,16 @@ def test_points_come_nearer_and_keep_what_they_have(smooth, method):
     assert [round(vertices[3].x(), 3), round(vertices[3].y(), 3)] == xy(after[3]).round(3).tolist()
 
 
+def test_a_table_says_where_the_points_are_also_beside_a_truth(run, smooth, tmp_path):
+    measured = points([(*row, 15.0, 52.3) for row in drive()], fields=f"{FIELDS},truth_lon:double,truth_lat:double")
+    _, after, _ = smooth(INPUT=measured)
+    run("filtertrajectory", INPUT=measured, POINTS=str(tmp_path / "points.csv"))
+    rows = list(QgsVectorLayer(str(tmp_path / "points.csv"), "points", "ogr").getFeatures())
+    assert len(rows) == len(after)
+    for point, row in zip(after, rows):
+        assert (float(row["x"]), float(row["y"])) == pytest.approx(tuple(xy(point)), abs=1e-3)
+
+
 def test_the_particles_seed_counts_and_the_smoother_has_none(smooth):
     def place(**parameters):
         return [xy(feature).tolist() for feature in smooth(**parameters)[1]]

@@ -180,6 +180,7 @@ def test_reading_what_was_written_changes_nothing(bring, table, tmp_path):
     for name in ("again.gpkg", "again.csv"):
         ran, again = bring(INPUT=first["OUTPUT"], OUTPUT=str(tmp_path / name))
         assert ran["PRESET_USED"] == "normal"
+        assert "lon" not in again[0]  # truth_lon says it already
         third, more = bring(INPUT=ran["OUTPUT"], OUTPUT=str(tmp_path / f"third_{name}.gpkg"))
         assert third["RECORDS"] == 3
         for one, other in zip(rows, more):
