@@ -26,6 +26,8 @@ from .rasters import gdal_errors
 POINTS_PER_SIDE = 4
 #: And on this many where the zone is too small for that.
 POINTS_PER_SIDE_OF_SMALL = 20
+#: For reading polygons that `valid_polygon` mends.
+MENDED_HERE = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
 
 
 def polygon_features(
@@ -40,31 +42,34 @@ def polygon_features(
     """
     transform = QgsCoordinateTransform(source.sourceCrs(), crs, context.transformContext())
     usable, rejected = [], []
-    mended_here = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
-    for feature in source.getFeatures(QgsFeatureRequest(), mended_here):
-        geometry = QgsGeometry(feature.geometry())
-        if geometry.isEmpty():
-            rejected.append(f"feature {feature.id()}: no geometry")
-            continue
-        try:
-            geometry.transform(transform)
-        except QgsCsException:
-            rejected.append(f"feature {feature.id()}: outside its CRS")
-            continue
-        if not geometry.isGeosValid():
-            geometry = geometry.makeValid()
-        if QgsWkbTypes.flatType(geometry.wkbType()) == QgsWkbTypes.Type.GeometryCollection:  # mended spikes are lines
-            geometry.convertGeometryCollectionToSubclass(QgsWkbTypes.GeometryType.PolygonGeometry)
-        if not geometry.area() > 0:
-            rejected.append(f"feature {feature.id()}: no area")
-            continue
-        usable.append((feature, geometry))
+    for feature in source.getFeatures(QgsFeatureRequest(), MENDED_HERE):
+        geometry = valid_polygon(feature, transform)
+        if isinstance(geometry, str):
+            rejected.append(f"feature {feature.id()}: {geometry}")
+        else:
+            usable.append((feature, geometry))
     if not usable:
         raise InputError(
             f"{name}: layer '{source.sourceName()}' has no polygon with an area"
             + (f" ({'; '.join(rejected[:5])})." if rejected else ".")
         )
     return usable, rejected
+
+
+def valid_polygon(feature: QgsFeature, transform: QgsCoordinateTransform) -> QgsGeometry | str:
+    """The polygons of a feature, transformed and mended where they cross themselves, or what is wrong with them."""
+    geometry = QgsGeometry(feature.geometry())
+    if geometry.isEmpty():
+        return "no geometry"
+    try:
+        geometry.transform(transform)
+    except QgsCsException:
+        return "outside its CRS"
+    if not geometry.isGeosValid():
+        geometry = geometry.makeValid()
+    if QgsWkbTypes.flatType(geometry.wkbType()) == QgsWkbTypes.Type.GeometryCollection:  # mended spikes are lines
+        geometry.convertGeometryCollectionToSubclass(QgsWkbTypes.GeometryType.PolygonGeometry)
+    return geometry if geometry.area() > 0 else "no area"
 
 
 def inside_mask(geometries: Iterable[QgsGeometry], grid: Grid) -> np.ndarray:

@@ -59,6 +59,64 @@ def point_of(feature: QgsFeature) -> QgsPointXY | str:
     return point
 
 
+def checked_points(source: QgsProcessingFeatureSource, parameter: str) -> str:
+    """The name of a usable point layer.
+
+    Raises
+    ------
+    InputError
+        No points, no features, unknown CRS.
+    """
+    layer = source.sourceName()
+    if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.PointGeometry:
+        kind = QgsWkbTypes.displayString(source.wkbType())
+        raise InputError(
+            f"{parameter}: layer '{layer}' holds {kind}, not points. Use 'Centroids' first, or another layer."
+        )
+    if source.featureCount() == 0:
+        raise InputError(f"{parameter}: layer '{layer}' has no features (check its filter and selection).")
+    if not source.sourceCrs().isValid():
+        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
+    return layer
+
+
+def projected(
+    run: Run,
+    source: QgsProcessingFeatureSource,
+    points: list[QgsPointXY],
+    ids: list[str],
+    parameter: str,
+    crs: QgsCoordinateReferenceSystem | None = None,
+) -> tuple[np.ndarray, QgsCoordinateReferenceSystem]:
+    """Positions [m] of named points, shape (n, 2), and the metric CRS they are in: `crs`, or one chosen for them.
+
+    Raises
+    ------
+    InputError
+        When a point has no place in that CRS.
+    """
+    if crs is None:
+        crs, why = metric_crs(source.sourceCrs(), _extent(source, points), run.context.transformContext())
+        run.info(why)
+    transform = QgsCoordinateTransform(source.sourceCrs(), crs, run.context.transformContext())
+    xy = np.empty((len(points), 2))
+    for row, point in enumerate(points):
+        try:
+            there = transform.transform(point)
+        except QgsCsException as error:
+            raise InputError(
+                f"{parameter}: '{ids[row]}' at {point.x():.6g}, {point.y():.6g} cannot be placed in {crs.authid()}. "
+                "Check the layer's CRS and coordinates."
+            ) from error
+        xy[row] = there.x(), there.y()
+    if not np.isfinite(xy).all():
+        row = int(np.flatnonzero(~np.isfinite(xy).all(axis=1))[0])
+        raise InputError(
+            f"{parameter}: '{ids[row]}' cannot be placed in {crs.authid()}. Check the layer's CRS and coordinates."
+        )
+    return xy, crs
+
+
 def read_sites(
     run: Run,
     source: QgsProcessingFeatureSource,
@@ -85,16 +143,7 @@ def read_sites(
     """
     from ..models.geolocation.sites import merge_sites
 
-    layer = source.sourceName()
-    if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.PointGeometry:
-        kind = QgsWkbTypes.displayString(source.wkbType())
-        raise InputError(
-            f"{parameter}: layer '{layer}' holds {kind}, not points. Use 'Centroids' first, or another layer."
-        )
-    if source.featureCount() == 0:
-        raise InputError(f"{parameter}: layer '{layer}' has no features (check its filter and selection).")
-    if not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
+    layer = checked_points(source, parameter)
     request = QgsFeatureRequest()
     request.setSubsetOfAttributes([id_field] if id_field else [], source.fields())
     ids, points, rejected = [], [], []
@@ -121,25 +170,7 @@ def read_sites(
         )
     by_id = sorted(range(len(order)), key=order.__getitem__)  # selected features come in any order
     ids, points = [ids[row] for row in by_id], [points[row] for row in by_id]
-    if crs is None:
-        crs, why = metric_crs(source.sourceCrs(), _extent(source, points), run.context.transformContext())
-        run.info(why)
-    transform = QgsCoordinateTransform(source.sourceCrs(), crs, run.context.transformContext())
-    xy = np.empty((len(points), 2))
-    for row, point in enumerate(points):
-        try:
-            projected = transform.transform(point)
-        except QgsCsException as error:
-            raise InputError(
-                f"{parameter}: '{ids[row]}' at {point.x():.6g}, {point.y():.6g} cannot be placed in {crs.authid()}. "
-                "Check the layer's CRS and coordinates."
-            ) from error
-        xy[row] = projected.x(), projected.y()
-    if not np.isfinite(xy).all():
-        row = int(np.flatnonzero(~np.isfinite(xy).all(axis=1))[0])
-        raise InputError(
-            f"{parameter}: '{ids[row]}' cannot be placed in {crs.authid()}. Check the layer's CRS and coordinates."
-        )
+    xy, crs = projected(run, source, points, ids, parameter, crs)
     sites = merge_sites(ids, xy, f"'{id_field}'" if id_field else "id")
     if sites.merged:
         text = f"{len(ids):,} rows stand at {len(sites):,} different places: {sites.merged:,} sectors were merged into their sites."
