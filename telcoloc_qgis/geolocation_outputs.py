@@ -67,9 +67,6 @@ def write_best_server(run: Run, sites: Sites, result: Geolocation) -> None:
         return
     path = run.outputs.file("BEST_SERVER", ".tif")
     colours = styles.neighbour_colours(result.best_server, len(sites))
-    red, green, blue = (
-        np.array([int(styles.AREAS[colour][start : start + 2], 16) for colour in colours]) for start in (1, 3, 5)
-    )
     table = {
         "value": np.arange(len(sites)),
         "bs_id": sites.ids,
@@ -78,9 +75,7 @@ def write_best_server(run: Run, sites: Sites, result: Geolocation) -> None:
         "sectors": sites.sectors,
         "best_server_cells": np.bincount(result.best_server[result.best_server >= 0], minlength=len(sites)),
         "mass_cut": np.nan_to_num(result.mass_cut, nan=-1.0),
-        "red": red,
-        "green": green,
-        "blue": blue,
+        **styles.area_rgb(colours),
     }
     rasters.write_bands(
         path,

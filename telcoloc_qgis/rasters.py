@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..models.geolocation.stack import Stack
 
 BLOCK = 128
+#: Rows of blocks that are written before progress is told of.
+ROWS_AT_ONCE = 16 * BLOCK
 _ID_TAG = "TELCOLOC_MEMBERS"
 CONTENTS = {
     "location_given_bs": "P(location | base station): each band sums to 1 over cells",
@@ -152,15 +154,30 @@ def write_bands(
     table: Mapping[str, Sequence] | None = None,
     threads: int = 1,
     progress: Progress = no_progress,
+    facts: Sequence[Mapping[str, str]] = (),
 ) -> None:
-    """Write (height, width) arrays, taken one at a time, as described bands; `table` becomes the first band's attribute table."""
+    """Write (height, width) arrays, taken one at a time, as described bands; NaN becomes `nodata`.
+
+    Parameters
+    ----------
+    table
+        Becomes the first band's attribute table.
+    facts
+        Metadata of each band; none where it is empty.
+    """
     with gdal_errors(f"Writing '{path.name}'"):
         dataset = _created(path, grid, names, metadata, nodata, threads)
         if dataset is None:
             return
+        for index, entries in enumerate(facts, 1):
+            for key, text in entries.items():
+                dataset.GetRasterBand(index).SetMetadataItem(key, text)
         for index, values in enumerate(bands, 1):
-            dataset.GetRasterBand(index).WriteArray(np.asarray(values, np.float32))
-            progress(index / len(names))
+            filled = np.asarray(values, np.float32)
+            filled = np.where(np.isnan(filled), np.float32(nodata), filled)
+            for row in range(0, grid.height, ROWS_AT_ONCE):  # so that cancelling is prompt
+                dataset.GetRasterBand(index).WriteArray(filled[row : row + ROWS_AT_ONCE], 0, row)
+                progress((index - 1 + row / grid.height) / len(names))
         if table is not None:
             dataset.GetRasterBand(1).SetDefaultRAT(_attribute_table(table))
         dataset.FlushCache()
@@ -171,6 +188,7 @@ def _attribute_table(table: Mapping[str, Sequence]) -> gdal.RasterAttributeTable
     usages = {
         "value": gdal.GFU_MinMax,
         "bs_id": gdal.GFU_Name,
+        "cell_id": gdal.GFU_Name,
         "red": gdal.GFU_Red,
         "green": gdal.GFU_Green,
         "blue": gdal.GFU_Blue,
@@ -212,7 +230,11 @@ def read_stack(path: str, name: str, progress: Progress = no_progress) -> Stack:
         raise InputError(f"Stack '{name}' cannot be read ({error}); make it again.") from error
     if dataset is None:
         raise InputError(f"Stack '{name}' cannot be read; make it again.")
-    grid = _grid_of(dataset, name)
+    grid = grid_of(
+        dataset,
+        name,
+        "a stack must be in metres; make it with 'Geolocate base stations', or warp it with 'Warp (reproject)' and resampling 'sum'",
+    )
     ids, members = [], []
     for index in range(1, dataset.RasterCount + 1):
         band = dataset.GetRasterBand(index)
@@ -245,17 +267,21 @@ def read_stack(path: str, name: str, progress: Progress = no_progress) -> Stack:
     return Stack(name, grid, maps, tuple(ids), tuple(members), dataset.GetMetadataItem("TELCOLOC_FORM") or "")
 
 
-def _grid_of(dataset: gdal.Dataset, name: str) -> Grid:
+def grid_of(dataset: gdal.Dataset, name: str, wanted: str) -> Grid:
+    """The grid of a raster; `wanted` says what to do about one that is not in metres.
+
+    Raises
+    ------
+    InputError
+        When its cells are not square, not north-up or not in metres.
+    """
     x_min, width, skew_x, y_max, skew_y, height = dataset.GetGeoTransform()
     if skew_x or skew_y or width <= 0 or height >= 0 or abs(width + height) > 1e-6 * width:
         raise InputError(f"'{name}' needs square, north-up cells; its cells are {width:g} x {-height:g}.")
     crs = dataset.GetSpatialRef() or osr.SpatialReference()
     if crs.IsGeographic() or (crs.IsProjected() and abs(crs.GetLinearUnits() - 1) > 1e-9):
         unit = "degrees" if crs.IsGeographic() else crs.GetLinearUnitsName()
-        raise InputError(
-            f"'{name}' is in {unit} ({crs.GetName()}), but a stack must be in metres; make it with 'Geolocate base stations', or "
-            "warp it with 'Warp (reproject)' and resampling 'sum'."
-        )
+        raise InputError(f"'{name}' is in {unit} ({crs.GetName()}), but {wanted}.")
     return Grid(dataset.RasterYSize, dataset.RasterXSize, x_min, y_max, width, dataset.GetProjection())
 
 

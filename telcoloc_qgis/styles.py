@@ -129,6 +129,42 @@ def classes_qml(
     return _exported(layer)
 
 
+def signal_qml(band: int, edges: Sequence[float], unit: str, falling: bool = False) -> str:
+    """Style of a raster of decibels in classes split at rising `edges`, darker where the signal is stronger, in steps of the same unit.
+
+    What lies below the first edge (with `falling`, for losses: above the last) is too weak to be received and is not drawn.
+    """
+    layer = _stand_in()
+    picked = np.linspace(0, len(SEQUENTIAL) - 1, len(edges)).round().astype(int)
+    colours = [QColor(0, 0, 0, 0), *(QColor(SEQUENTIAL[colour]) for colour in picked)]
+    limits = [*edges, math.inf]
+    names = [f"under {edges[0]:g} {unit}"]
+    names += [f"{low:g} to {high:g} {unit}" for low, high in zip(edges[:-1], edges[1:])]
+    names.append(f"over {edges[-1]:g} {unit}")
+    items = [
+        QgsColorRampShader.ColorRampItem(limit, colour, name)
+        for limit, colour, name in zip(limits, reversed(colours) if falling else colours, names)
+    ]
+    ramp = QgsColorRampShader(float(edges[0]), float(edges[-1]), None, Qgis.ShaderInterpolationMethod.Discrete)
+    ramp.setColorRampItemList(items)
+    shader = QgsRasterShader()
+    shader.setRasterShaderFunction(ramp)
+    renderer = QgsSingleBandPseudoColorRenderer(None, band, shader)
+    renderer.setClassificationMin(float(edges[0]))
+    renderer.setClassificationMax(float(edges[-1]))
+    layer.setRenderer(renderer)
+    layer.setBlendMode(OVERLAY)
+    return _exported(layer)
+
+
+def area_rgb(colours: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns red, green and blue of an attribute table whose rows have these colours of `AREAS`."""
+    return {
+        name: np.array([int(AREAS[colour][start : start + 2], 16) for colour in colours])
+        for name, start in (("red", 1), ("green", 3), ("blue", 5))
+    }
+
+
 def best_server_qml(names: Sequence[str], colours: np.ndarray) -> str:
     """Style of a best-server raster: one muted colour per base station, different from its neighbours'."""
     layer = _stand_in()
