@@ -45,6 +45,7 @@ from .parameters import Parameters, unknown_parameter, wrong_value
 from .styles import StyleOnLoad
 
 RESOURCES = Path(__file__).resolve().parents[1] / "resources"
+_RASTERS = Qgis.ProcessingSourceType.Raster
 #: QGIS keeps no reference to post-processors written in Python, and the algorithm may be gone when they run.
 _KEPT_ALIVE: deque = deque(maxlen=512)
 
@@ -264,7 +265,8 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
             self._raster_sources = {
                 definition.name(): reader.rasters(definition.name())
                 for definition in self.parameterDefinitions()
-                if isinstance(definition, (QgsProcessingParameterRasterLayer, QgsProcessingParameterMultipleLayers))
+                if isinstance(definition, QgsProcessingParameterRasterLayer)
+                or (isinstance(definition, QgsProcessingParameterMultipleLayers) and definition.layerType() == _RASTERS)
             }
             self._input_files, self._plain_files = {}, {}
             for definition in self.parameterDefinitions():

@@ -1,0 +1,121 @@
+"""Layers of the user under a map of ours: copies that another thread may draw, calm where nobody has chosen a style."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from qgis.core import (
+    Qgis,
+    QgsFillSymbol,
+    QgsLineSymbol,
+    QgsMapLayer,
+    QgsMarkerSymbol,
+    QgsSingleSymbolRenderer,
+    QgsSymbol,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtCore import QThread
+
+#: Paper of the map, and what lies on it where the user's layers have no style of their own.
+PAPER, BUILT, BUILT_EDGE, WATER, LAND = "#f3f1ec", "#e0dad0", "#cfc7ba", "#c9dce6", "#f3f1ec"
+STREET, STREET_EDGE, POINT = "#ffffff", "#d8d2c8", "#9b968e"
+#: Words in the name of a layer of areas that are no buildings.
+_WATER_WORDS = {"water", "waters", "river", "rivers", "lake", "lakes", "sea", "ocean"}
+_AREA_WORDS = {
+    "boundary",
+    "boundaries",
+    "municipality",
+    "land",
+    "district",
+    "districts",
+    "zone",
+    "zones",
+    "region",
+    "regions",
+}
+
+
+def copies(layers: Sequence[QgsMapLayer]) -> list[QgsMapLayer]:
+    """Copies of layers that belong to no thread yet; call it in the layers' own thread, then `adopt` where they are drawn."""
+    result = []
+    for layer in layers:
+        copy = layer.clone()
+        copy.setName(layer.name())
+        copy.moveToThread(None)
+        result.append(copy)
+    return result
+
+
+def adopt(layers: Sequence[QgsMapLayer], muted: str) -> None:
+    """Take `copies` into this thread; mute "all", "unstyled" or "none" of them."""
+    for layer in layers:
+        layer.moveToThread(QThread.currentThread())
+        if isinstance(layer, QgsVectorLayer) and (muted == "all" or (muted == "unstyled" and is_unstyled(layer))):
+            mute(layer)
+
+
+def is_unstyled(layer: QgsVectorLayer) -> bool:
+    """Whether a layer looks as QGIS draws it when nobody chose how: one default symbol in a colour drawn by chance."""
+    renderer = layer.renderer()
+    if not isinstance(renderer, QgsSingleSymbolRenderer) or layer.labelsEnabled() or layer.opacity() < 1:
+        return False
+    symbol = renderer.symbol()
+    if symbol is None or symbol.symbolLayerCount() != 1 or symbol.opacity() < 1:
+        return False
+    default = QgsSymbol.defaultSymbol(layer.geometryType())
+    return _form(symbol) == _form(default)
+
+
+def _form(symbol: QgsSymbol) -> dict[str, str]:
+    """Properties of the only layer of a symbol but its colour, which QGIS draws by chance."""
+    return {
+        key: value for key, value in symbol.symbolLayer(0).properties().items() if key not in ("color", "line_color")
+    }
+
+
+def mute(layer: QgsVectorLayer) -> None:
+    """Draw a vector layer as the quiet part of a city map: white streets, pale buildings, soft water, small grey points."""
+    kind = layer.geometryType()
+    words = set(re.findall(r"[^\W_]+", layer.name().lower()))
+    if kind == Qgis.GeometryType.Polygon:
+        if words & _WATER_WORDS:
+            symbol = _area(WATER)
+        elif words & _AREA_WORDS:
+            symbol = _area(LAND, BUILT_EDGE)
+        else:
+            symbol = _area(BUILT, BUILT_EDGE)
+    elif kind == Qgis.GeometryType.Line:
+        symbol = _street()
+    elif kind == Qgis.GeometryType.Point:
+        symbol = QgsMarkerSymbol.createSimple(
+            {"name": "circle", "size": "0.9", "color": POINT, "outline_color": "#ffffff", "outline_width": "0.1"}
+        )
+    else:
+        return
+    renderer = QgsSingleSymbolRenderer(symbol)
+    renderer.setUsingSymbolLevels(kind == Qgis.GeometryType.Line)
+    layer.setRenderer(renderer)
+    layer.setLabelsEnabled(False)
+
+
+def _area(colour: str, edge: str = "") -> QgsSymbol:
+    style = {"outline_color": edge, "outline_width": "0.1"} if edge else {"outline_style": "no"}
+    return QgsFillSymbol.createSimple({"color": colour, "joinstyle": "round", **style})
+
+
+def _street() -> QgsSymbol:
+    """A white line with a thin edge, 8 m wide on the ground, between 0.2 and 2 mm on paper; edges lie below all fills."""
+    symbol = QgsLineSymbol.createSimple({"color": STREET_EDGE, "capstyle": "round", "joinstyle": "round"})
+    inner = QgsLineSymbol.createSimple({"color": STREET, "capstyle": "round", "joinstyle": "round"})  # owns its layer
+    symbol.appendSymbolLayer(inner.symbolLayer(0).clone())
+    for level, (metres, extra_mm) in enumerate(((9.5, 0.2), (8.0, 0.0))):
+        line = symbol.symbolLayer(level)
+        line.setWidth(metres)
+        line.setWidthUnit(Qgis.RenderUnit.MetersInMapUnits)
+        scale = line.widthMapUnitScale()
+        scale.minSizeMMEnabled = scale.maxSizeMMEnabled = True
+        scale.minSizeMM, scale.maxSizeMM = 0.2 + extra_mm, 2.0 + extra_mm
+        line.setWidthMapUnitScale(scale)
+        line.setRenderingPass(level)
+    return symbol
