@@ -1,0 +1,340 @@
+"""Landmark-assisted tracking: candidates, a map and recognised landmarks become a position at every instant.
+
+After landmark_tfg.txt, section 4.2. `hybrid` puts landmarks into the graph (4); `nonhybrid` leaves the graph alone and takes the
+landmark's place where there is one; `none` knows no landmarks. Instants that a forwarding edge leads over are filled in along the
+map's route, so every instant has a position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from ..progress import Progress, no_progress, span
+from .candidates import Candidates
+from .constrained_kalman import predicted, smoothed
+from .landmark_set import Landmarks, Matches
+from .map_distance import MapDistance, Spots
+from .tfg import Graph, Paths, build_graph, shortest_paths
+from .track import CANDIDATE, FILLED, HYBRID, LANDMARK, NON_HYBRID, Edges, Track, TrackSettings
+
+#: Most sentences about broken paths.
+_MOST_MESSAGES = 10
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """All nodes: the spots of candidates and landmarks, by instant."""
+
+    spots: Spots
+    first: np.ndarray
+    candidate: np.ndarray
+    landmark: np.ndarray
+    error_db: np.ndarray
+
+    def part(self, start: int, stop: int) -> Spots:
+        """The nodes of the instants from `start` to `stop`."""
+        rows = slice(int(self.first[start]), int(self.first[stop]))
+        spots = self.spots
+        return Spots(spots.owner[rows], spots.xy_m[rows], spots.place[rows], spots.along_m[rows])
+
+
+def track(
+    candidates: Candidates,
+    landmarks: Landmarks | None,
+    matches: Matches | None,
+    distance: MapDistance,
+    settings: TrackSettings | None = None,
+    progress: Progress = no_progress,
+) -> Track:
+    """Track every trajectory.
+
+    Parameters
+    ----------
+    candidates
+        Several places per instant.
+    landmarks, matches
+        Known places, and when a photo recognised one; None where there are none.
+    distance
+        The map; it keeps what it has measured, so use one for many runs.
+    settings
+        See `TrackSettings`.
+    progress
+        May raise `Cancelled`.
+
+    Raises
+    ------
+    InputError
+        Matches without landmarks.
+    """
+    settings = settings or TrackSettings()
+    if matches is not None and len(matches) and landmarks is None:
+        raise InputError("There are matches of landmarks but no landmarks; give the landmarks they name.")
+    seen_instant, used = np.empty(0, np.int64), np.zeros(0, bool)
+    where = np.empty((0, 2))
+    if matches is not None and landmarks is not None:
+        on_map = np.isin(np.arange(len(landmarks)), distance.spots(landmarks.xy_m).owner)
+        seen_instant = np.where(on_map[matches.landmark], instants_of(candidates, matches, settings.match_s), -1)
+        used = seen_instant >= 0
+        where = landmarks.xy_m
+    n = len(candidates)
+    hybrid = settings.mode == HYBRID
+    rows = np.flatnonzero(used) if hybrid else np.empty(0, np.int64)
+    mandatory = np.zeros(n, bool)
+    nodes = _nodes(candidates, distance, seen_instant, rows, matches, where, mandatory)
+    xy = np.full((n, 2), np.nan)
+    kind, part = np.full(n, FILLED, np.int8), np.full(n, -1)
+    chosen_node = np.full(n, -1)
+    graphs: list[tuple[int, Graph, Paths]] = []
+    starts = candidates.starts.tolist()
+    for start, stop in zip(starts, starts[1:]):
+        step = span(progress, start / n, stop / n)
+        first = nodes.first[start : stop + 1] - nodes.first[start]
+        mine = nodes.part(start, stop)
+        time = candidates.time_s[start:stop]
+        graph = build_graph(
+            distance,
+            mine,
+            first,
+            time,
+            mandatory[start:stop],
+            settings.top_speed_m_s,
+            settings.slack_m,
+            min(settings.most_forward, settings.window or settings.most_forward),
+            step,
+        )
+        paths = shortest_paths(graph, *_costs(nodes, start, stop, settings.error_weight_m), window=settings.window)
+        graphs.append((start, graph, paths))
+        xy[start:stop] = _positions(distance, mine, graph, paths, time)
+        part[start:stop] = paths.part
+        at = paths.node >= 0
+        chosen_node[start:stop][at] = paths.node[at] + nodes.first[start]
+    there = chosen_node >= 0
+    candidate, landmark = np.full(n, -1), np.full(n, -1)
+    candidate[there], landmark[there] = nodes.candidate[chosen_node[there]], nodes.landmark[chosen_node[there]]
+    kind[candidate >= 0] = CANDIDATE
+    if settings.mode == NON_HYBRID and matches is not None:
+        for match in np.flatnonzero(used)[np.argsort(matches.fiducial[used], kind="stable")].tolist():
+            at = seen_instant[match]  # a fiducial one has the last word
+            landmark[at], candidate[at] = matches.landmark[match], -1
+            xy[at] = where[landmark[at]]
+    kind[landmark >= 0] = LANDMARK
+    sigma = np.where(landmark >= 0, settings.landmark_sigma_m, settings.sigma_m)
+    sigma[kind == FILLED] = np.inf
+    ahead: list[list[np.ndarray]] = [[np.empty(0, np.int64)], [np.empty(0)], [np.empty((0, 2))]]
+    for start, stop in zip(starts, starts[1:]):
+        rows_of = slice(start, stop)
+        if settings.predict_s > 0 and np.isfinite(xy[start, 0]):
+            tail = _last_part(part[rows_of]) + start
+            when, then = predicted(
+                candidates.time_s[tail], xy[tail], sigma[tail], settings.motion, settings.predict_s, distance
+            )
+            for column, values in zip(ahead, (np.full(len(when), candidates.trajectory[start], np.int64), when, then)):
+                column.append(values)
+        if settings.kalman:
+            xy[rows_of] = _filtered(
+                candidates.time_s[rows_of], xy[rows_of], sigma[rows_of], part[rows_of], settings, distance
+            )
+    trajectory, when, then = (np.concatenate(column) for column in ahead)
+    progress(1.0)
+    return Track(
+        xy,
+        kind,
+        candidate,
+        landmark,
+        part,
+        _edges(nodes, graphs),
+        trajectory,
+        when,
+        then,
+        used,
+        _messages(candidates, part),
+    )
+
+
+def instants_of(candidates: Candidates, matches: Matches, match_s: float) -> np.ndarray:
+    """Instant that each match belongs to, shape (matches,): the nearest in time of its device, −1 beyond `match_s`.
+
+    A match without a device counts for the instant nearest in time of all devices.
+    """
+    found = np.full(len(matches), -1)
+    code_of = {name: code for code, name in enumerate(candidates.devices)}
+    codes = np.array([code_of.get(name, -2) for name in matches.devices] + [-1])[matches.device]
+    for code in np.unique(codes).tolist():
+        rows = np.flatnonzero(codes == code)
+        instants = np.arange(len(candidates)) if code == -1 else np.flatnonzero(candidates.device == code)
+        if not len(instants):
+            continue
+        instants = instants[np.argsort(candidates.time_s[instants], kind="stable")]
+        times, when = candidates.time_s[instants], matches.time_s[rows]
+        after = np.clip(np.searchsorted(times, when), 0, len(times) - 1)
+        before = np.maximum(after - 1, 0)
+        nearer = np.where(np.abs(times[before] - when) <= np.abs(times[after] - when), before, after)
+        near = np.abs(times[nearer] - when) <= match_s
+        found[rows[near]] = instants[nearer[near]]
+    return found
+
+
+def _nodes(
+    candidates: Candidates,
+    distance: MapDistance,
+    seen_instant: np.ndarray,
+    rows: np.ndarray,
+    matches: Matches | None,
+    where: np.ndarray,
+    mandatory: np.ndarray,
+) -> _Nodes:
+    """Equation (4): S_t of every instant; marks the instants with a location-oriented landmark in `mandatory`."""
+    n = len(candidates)
+    instant = np.repeat(np.arange(n), np.diff(candidates.first))
+    candidate = np.arange(len(instant))
+    landmark = np.full(len(instant), -1)
+    error = _errors(candidates, instant)
+    points = candidates.xy_m
+    if matches is not None and len(rows):
+        mandatory[seen_instant[rows[matches.fiducial[rows]]]] = True
+        rows = rows[matches.fiducial[rows] | ~mandatory[seen_instant[rows]]]
+        kept = ~mandatory[instant]
+        # A service-oriented landmark is trusted like the best candidate.
+        best = np.full(n, np.inf)
+        np.minimum.at(best, instant, error)
+        best[np.isinf(best)] = 0.0
+        error = np.concatenate([error[kept], best[seen_instant[rows]]])
+        points = np.concatenate([points[kept], where[matches.landmark[rows]]])
+        candidate = np.concatenate([candidate[kept], np.full(len(rows), -1)])
+        landmark = np.concatenate([landmark[kept], matches.landmark[rows]])
+        instant = np.concatenate([instant[kept], seen_instant[rows]])
+        order = np.argsort(instant, kind="stable")
+        error, points, candidate, landmark, instant = (
+            column[order] for column in (error, points, candidate, landmark, instant)
+        )
+    spots = distance.spots(points)
+    first = np.searchsorted(instant[spots.owner], np.arange(n + 1))
+    return _Nodes(spots, first, candidate[spots.owner], landmark[spots.owner], error[spots.owner])
+
+
+def _errors(candidates: Candidates, instant: np.ndarray) -> np.ndarray:
+    """Error of each candidate [dB]; one not known counts as the worst of its instant."""
+    error = np.asarray(candidates.error_db, dtype=float)
+    worst = np.zeros(len(candidates))
+    np.maximum.at(worst, instant, np.nan_to_num(error))
+    return np.where(np.isfinite(error), error, worst[instant])
+
+
+def _costs(nodes: _Nodes, start: int, stop: int, error_weight_m: float) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What nodes and skipped instants of a trajectory cost besides motion [m]."""
+    if error_weight_m <= 0:
+        return None, None
+    low, high = int(nodes.first[start]), int(nodes.first[stop])
+    cost = error_weight_m * nodes.error_db[low:high] ** 2
+    worst = np.zeros(stop - start)
+    np.maximum.at(worst, np.repeat(np.arange(stop - start), np.diff(nodes.first[start : stop + 1])), cost)
+    return cost, worst
+
+
+def _positions(distance: MapDistance, spots: Spots, graph: Graph, paths: Paths, time_s: np.ndarray) -> np.ndarray:
+    """Positions of the instants of one trajectory, shape (n, 2): chosen nodes, the way between them, and between parts straight."""
+    n = len(time_s)
+    xy = np.full((n, 2), np.nan)
+    at = np.flatnonzero(paths.node >= 0)
+    if not len(at):
+        return xy
+    xy[at] = spots.xy_m[paths.node[at]]
+    for edge in paths.edge[paths.edge >= 0][graph.forwarding[paths.edge[paths.edge >= 0]]].tolist():
+        start, end = int(graph.start[edge]), int(graph.end[edge])
+        before, after = (int(np.searchsorted(graph.first, node, side="right")) - 1 for node in (start, end))
+        route = distance.route(spots, start, end, float(graph.weight_m[edge]) + 1e-6)
+        inside = np.arange(before + 1, after)
+        whole = max(time_s[after] - time_s[before], 1e-9)
+        xy[inside] = _along(route, (time_s[inside] - time_s[before]) / whole)
+    missing = np.flatnonzero(np.isnan(xy[:, 0]))
+    known = np.flatnonzero(np.isfinite(xy[:, 0]))
+    for axis in range(2):
+        xy[missing, axis] = np.interp(time_s[missing], time_s[known], xy[known, axis])
+    return xy
+
+
+def _along(route_m: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Points at shares of the length of a route, shape (k, 2)."""
+    way = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(route_m, axis=0).T))])
+    return np.column_stack([np.interp(share * way[-1], way, route_m[:, axis]) for axis in range(2)])
+
+
+def _last_part(part: np.ndarray) -> np.ndarray:
+    """Instants of the last part of a trajectory and what follows it."""
+    last = int(part.max(initial=-1))
+    return np.arange(int(np.argmax(part == last)) if last >= 0 else 0, len(part))
+
+
+def _filtered(
+    time_s: np.ndarray,
+    xy_m: np.ndarray,
+    sigma_m: np.ndarray,
+    part: np.ndarray,
+    settings: TrackSettings,
+    distance: MapDistance,
+) -> np.ndarray:
+    """The constrained Kalman filter over each part."""
+    result = xy_m.copy()
+    for number in range(int(part.max(initial=-1)) + 1):
+        rows = np.flatnonzero(part == number)
+        result[rows] = smoothed(time_s[rows], xy_m[rows], sigma_m[rows], settings.motion, distance)
+    return result
+
+
+def _edges(nodes: _Nodes, graphs: list[tuple[int, Graph, Paths]]) -> Edges:
+    """The edges of all graphs together."""
+    columns: list[tuple[np.ndarray, ...]] = []
+    for start, graph, paths in graphs:
+        chosen = np.zeros(len(graph.start), bool)
+        chosen[paths.edge[paths.edge >= 0]] = True
+        instant = graph.instant + start
+        base = nodes.first[start]
+        columns.append(
+            (
+                instant[graph.start],
+                instant[graph.end],
+                graph.start + base,
+                graph.end + base,
+                graph.weight_m,
+                graph.forwarding,
+                chosen,
+            )
+        )
+    if not columns:
+        none = np.empty(0, np.int64)
+        columns = [(none, none, none, none, np.empty(0), np.empty(0, bool), np.empty(0, bool))]
+    instant, instant_to, one, other, weight, forwarding, chosen = (np.concatenate(each) for each in zip(*columns))
+    place, of = nodes.spots.xy_m, nodes.candidate
+    return Edges(instant, instant_to, of[one], of[other], place[one], place[other], weight, forwarding, chosen)
+
+
+def _messages(candidates: Candidates, part: np.ndarray) -> tuple[str, ...]:
+    """What the tracks lack, in sentences."""
+    found: list[str] = []
+    starts = candidates.starts.tolist()
+    more = 0
+    for start, stop in zip(starts, starts[1:]):
+        name = candidates.trajectories[candidates.trajectory[start]]
+        mine = part[start:stop]
+        parts = int(mine.max(initial=-1)) + 1
+        if parts == 0:
+            text = f"Trajectory '{name}': none of its {stop - start:,} instants has a candidate that can be reached on the map."
+        elif parts == stop - start and parts > 1:
+            text = (
+                f"Trajectory '{name}': no candidate can be reached from any other in time, so each of its {parts:,} instants is a "
+                "part of its own; give a higher top speed or more slack."
+            )
+        elif parts > 1:
+            text = f"Trajectory '{name}' is in {parts:,} parts: {parts - 1:,} times no candidate could be reached from those before."
+        else:
+            continue
+        if len(found) < _MOST_MESSAGES:
+            found.append(text)
+        else:
+            more += 1
+    if more:
+        found.append(f"{more:,} further trajectories are in parts or have no position.")
+    return tuple(found)
