@@ -17,16 +17,17 @@ L. R. Rabiner: A tutorial on hidden Markov models. Proc. IEEE 77(2), 1989.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress, span
 from ..trees import Forest
-from .forests import grow_forest, window_rows
+from .forests import GROWN, grow_forest, window_rows
 from .localizer import FitSettings, Fixes, Localizer, training_rows
 from .measurements import CellSites, LocalFrame, Measurements
+from .options import Kind, Number, Switch
 from .path_smoothing import Moments, Motion, middle, smooth
 from .pieces import in_pieces, pieces
 from .radio_map import Places, RadioMap, taken
@@ -62,7 +63,11 @@ class Auto(Localizer):
     """
 
     method = "auto"
-    OPTIONS = ("trees", "min_leaf", "max_features", "map_weight", "vote_weight", "smoothing", "windows")
+    OPTIONS: ClassVar[Mapping[str, Kind]] = {
+        **{name: GROWN[name] for name in ("trees", "min_leaf", "max_features")},
+        **dict.fromkeys(("map_weight", "vote_weight"), Number(0, 100)),
+        **dict.fromkeys(("smoothing", "windows"), Switch()),
+    }
 
     def __init__(self) -> None:
         self._places: Places
@@ -81,6 +86,7 @@ class Auto(Localizer):
         settings: FitSettings = _DEFAULTS,
         progress: Progress = no_progress,
     ) -> Localizer:
+        self.check(settings)
         rows = training_rows(data)
         self.frame_ = LocalFrame.around(data.lon[rows], data.lat[rows])
         heard = np.unique(data.cell[rows])

@@ -28,8 +28,11 @@ from ..trees import Forest
 from .features import CellTable, known_cells, record_features
 from .localizer import FitSettings, Fixes, Localizer, training_rows
 from .measurements import CellSites, LocalFrame, Measurements
+from .options import MANY, SHARE, Count, Kind
 from .splits import folds, groups
 
+#: What the options of forests may be.
+GROWN: Mapping[str, Kind] = {"trees": Count(1, 10_000), "min_leaf": MANY, "max_depth": MANY, "max_features": SHARE}
 _DEFAULTS = FitSettings()
 #: Trees grown between two calls of `progress` take about this long [s].
 _BATCH_S = 0.3
@@ -147,7 +150,7 @@ class Raf(Localizer):
     """
 
     method = "raf"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("trees", "min_leaf", "max_depth", "max_features")
+    OPTIONS: ClassVar[Mapping[str, Kind]] = GROWN
 
     def __init__(self) -> None:
         self._table: CellTable
@@ -160,6 +163,7 @@ class Raf(Localizer):
         settings: FitSettings = _DEFAULTS,
         progress: Progress = no_progress,
     ) -> Localizer:
+        self.check(settings)
         rows = training_rows(data)
         self.frame_ = LocalFrame.around(data.lon[rows], data.lat[rows])
         self.cells_ = known_cells(data, rows, sites, self.frame_)
@@ -225,7 +229,7 @@ class Ccr(Raf):
     """
 
     method = "ccr"
-    OPTIONS: ClassVar[tuple[str, ...]] = (*Raf.OPTIONS, "fold_trees")
+    OPTIONS: ClassVar[Mapping[str, Kind]] = {**Raf.OPTIONS, "fold_trees": GROWN["trees"]}
 
     def __init__(self) -> None:
         super().__init__()

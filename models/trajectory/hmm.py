@@ -19,12 +19,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..chunks import run_chunks
-from ..errors import InputError
 from ..progress import Progress, no_progress, span
 from .filters import Pieces, likely_speeds, particle_filter
 from .localizer import FitSettings, Fixes, Localizer
 from .measurements import CellSites, LocalFrame, Measurements
-from .nbl import RadioGrid, learned_grid, posterior_place
+from .nbl import GRID_OPTIONS, RadioGrid, learned_grid, posterior_place
+from .options import Count, Kind, Number
 
 _DEFAULTS = FitSettings()
 #: Squares that a record keeps.
@@ -47,7 +47,12 @@ class Hmm(Localizer):
     """
 
     method = "hmm"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("grid_m", "smooth_m", "beam", "temper", "speed_m_s", "particles")
+    OPTIONS: ClassVar[Mapping[str, Kind]] = {
+        **GRID_OPTIONS,
+        "beam": Count(1, 1000),
+        "speed_m_s": Number(0, 1000),
+        "particles": Count(0, 100_000),
+    }
 
     def __init__(self) -> None:
         self._grid: RadioGrid
@@ -60,6 +65,7 @@ class Hmm(Localizer):
         settings: FitSettings = _DEFAULTS,
         progress: Progress = no_progress,
     ) -> Localizer:
+        self.check(settings)
         self._beam, self._particles = (
             int(settings.option(name, default)) for name, default in (("beam", _BEAM), ("particles", 500))
         )
@@ -67,8 +73,6 @@ class Hmm(Localizer):
             float(settings.option(name, default)) for name, default in (("temper", _TEMPER), ("speed_m_s", 0.0))
         )
         self._seed = settings.seed
-        if self._beam < 1 or self._particles < 0:
-            raise InputError(f"beam is {self._beam} and particles {self._particles}; they must be at least 1 and 0.")
         progress(0.0)
         self.frame_, self.cells_, self._grid = learned_grid(data, settings)
         progress(1.0)

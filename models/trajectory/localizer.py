@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from .measurements import CellSites, LocalFrame, Measurements
+from .options import Kind, check_values
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,25 @@ class Localizer(ABC):
 
     #: Name users choose it by.
     method: ClassVar[str] = ""
-    #: Names of its options in `FitSettings.options`; None where it does not say.
-    OPTIONS: ClassVar[tuple[str, ...] | None] = None
+    #: Its options in `FitSettings.options` by name, and what each may be; None where it does not say.
+    OPTIONS: ClassVar[Mapping[str, Kind] | None] = None
     #: Whether it needs torch.
     needs_torch: ClassVar[bool] = False
 
     frame_: LocalFrame
     cells_: tuple[str, ...]
     out_of_fold_: Fixes | None = None
+
+    @classmethod
+    def check(cls, settings: FitSettings) -> None:
+        """Refuse values of its options that make no sense; every `fit` does so first. Options of other methods are not looked at.
+
+        Raises
+        ------
+        InputError
+            With what the option must be.
+        """
+        check_values(cls.OPTIONS or {}, settings.options or {})
 
     @abstractmethod
     def fit(
@@ -99,7 +111,7 @@ class Localizer(ABC):
         Raises
         ------
         InputError
-            When too few records have a truth.
+            When too few records have a truth, or an option makes no sense.
         """
 
     @abstractmethod

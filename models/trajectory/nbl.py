@@ -26,10 +26,17 @@ from ..errors import InputError
 from ..progress import Progress, no_progress
 from .localizer import FitSettings, Fixes, Localizer, training_rows
 from .measurements import CellSites, LocalFrame, Measurements
+from .options import Kind, Number, Word
 
 _DEFAULTS = FitSettings()
 #: Chosen on both splits of the Jiading set; the paper's squares of 50 m are 10 m worse.
 DEFAULT_GRID_M, DEFAULT_SMOOTH_M, DEFAULT_TEMPER = 20.0, 15.0, 0.8
+#: What the options of methods on grid squares may be.
+GRID_OPTIONS: Mapping[str, Kind] = {
+    "grid_m": Number(1, 10_000),
+    "smooth_m": Number(0, 10_000, above=True),
+    "temper": Number(0, 10),
+}
 #: Shares of records that hear a cell stay this far from none and all.
 _LEAST_SHARE = 0.01
 #: Standard deviation of RSS within a square [dB], as of shadowing, and how many records it weighs as much as.
@@ -225,15 +232,13 @@ def learned_grid(data: Measurements, settings: FitSettings) -> tuple[LocalFrame,
     Raises
     ------
     InputError
-        When too few records have a truth, or an option makes no sense.
+        When too few records have a truth.
     """
     rows = training_rows(data)
     grid_m, smooth_m = (
         float(settings.option(name, default))
         for name, default in (("grid_m", DEFAULT_GRID_M), ("smooth_m", DEFAULT_SMOOTH_M))
     )
-    if not min(grid_m, smooth_m) > 0:
-        raise InputError(f"grid_m is {grid_m:g} and smooth_m {smooth_m:g}; both must be above 0.")
     frame = LocalFrame.around(data.lon[rows], data.lat[rows])
     heard = np.unique(data.cell[rows])
     cells = tuple(data.cells[code] for code in heard[heard >= 0])
@@ -251,7 +256,7 @@ class Nbl(Localizer):
     """
 
     method = "nbl"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("grid_m", "smooth_m", "estimate", "temper")
+    OPTIONS: ClassVar[Mapping[str, Kind]] = {**GRID_OPTIONS, "estimate": Word(("wa", "mle"))}
 
     def __init__(self) -> None:
         self._grid: RadioGrid
@@ -265,9 +270,8 @@ class Nbl(Localizer):
         settings: FitSettings = _DEFAULTS,
         progress: Progress = no_progress,
     ) -> Localizer:
+        self.check(settings)
         self._estimate = str(settings.option("estimate", "wa"))
-        if self._estimate not in ("wa", "mle"):
-            raise InputError(f"estimate is '{self._estimate}'; choose one of: wa, mle.")
         self._temper = float(settings.option("temper", DEFAULT_TEMPER))
         progress(0.0)
         self.frame_, self.cells_, self._grid = learned_grid(data, settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,22 +32,6 @@ _RECORDS_AT_ONCE = 20_000
 _STREET_MARGIN_M = 2000.0
 #: Records that heard no cell the model knows lie between their neighbours; this is how fast their radius grows with time [m/s].
 _LOST_SPEED_M_S = 10.0
-#: Options of methods that are words.
-_TEXT_OPTIONS = ("estimate", "concat", "point")
-#: Options of methods that count something of which there must be one.
-_COUNT_OPTIONS = (
-    "trees",
-    "fold_trees",
-    "min_leaf",
-    "max_depth",
-    "batch",
-    "hidden",
-    "window",
-    "side",
-    "filters",
-    "classes",
-    "reduced",
-)
 
 
 @dataclass(frozen=True)
@@ -405,7 +388,7 @@ def _batches(starts: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _check_options(job: TrainJob) -> None:
-    """Refuse options that the method does not have, and values that no method could compute with.
+    """Refuse options that the method does not have, and values that it could not compute with.
 
     Raises
     ------
@@ -413,21 +396,15 @@ def _check_options(job: TrainJob) -> None:
         With the options it has, or what the value must be.
     """
     name = parts_of(job.method)[0]
-    known = class_of(name).OPTIONS
-    for option, value in (job.options or {}).items():
+    method = class_of(name)
+    known = method.OPTIONS
+    for option in job.options or {}:
         if known is not None and option not in known:
             near = difflib.get_close_matches(option, known, 1)
             there = ", ".join(known) or "none"
             hint = f"Did you mean '{near[0]}'?" if near else f"Its options: {there}."
             raise InputError(f"Method '{name}' has no option '{option}'. {hint}")
-        if option in _TEXT_OPTIONS:
-            continue
-        if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-            raise InputError(f"Option '{option}' is '{value}', but must be a number, 0 or more.")
-        if option in _COUNT_OPTIONS and value < 1:
-            raise InputError(f"Option '{option}' is {value}, but must be at least 1.")
-        if option == "max_features" and not 0 < value <= 1:
-            raise InputError(f"Option 'max_features' is {value:g}, but must be a share above 0, 1 at most.")
+    method.check(job.settings())
 
 
 @contextmanager

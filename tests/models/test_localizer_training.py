@@ -283,10 +283,13 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("option", "value", "sentence"),
         [
-            ("trees", "abc", r"Option 'trees' is 'abc', but must be a number, 0 or more\."),
-            ("trees", -5, r"Option 'trees' is '-5', but must be a number, 0 or more\."),
-            ("min_leaf", 0, r"Option 'min_leaf' is 0, but must be at least 1\."),
-            ("max_features", 2, r"Option 'max_features' is 2, but must be a share above 0, 1 at most\."),
+            ("trees", "abc", r"Option 'trees' is 'abc', but must be a whole number from 1 to 10,000\."),
+            ("trees", -5, r"Option 'trees' is -5, but must be a whole number from 1 to 10,000\."),
+            ("trees", 2.5, r"Option 'trees' is 2\.5, but must be a whole number from 1 to 10,000\."),
+            ("trees", 10**9, r"Option 'trees' is 1e\+09, but must be a whole number from 1 to 10,000\."),
+            ("min_leaf", 0, r"Option 'min_leaf' is 0, but must be a whole number from 1 to 100,000\."),
+            ("max_features", 2, r"Option 'max_features' is 2, but must be a number above 0, 1 at most\."),
+            ("max_features", float("nan"), r"Option 'max_features' is nan, but must be a number above 0, 1 at most\."),
         ],
     )
     def test_an_option_of_an_absurd_value(self, data, option, value, sentence):

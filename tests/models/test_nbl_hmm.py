@@ -158,10 +158,10 @@ def test_squares_grow_until_they_are_few(monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "options", "sentence"),
     [
-        (Nbl, {"estimate": "best"}, r"estimate is 'best'; choose one of: wa, mle\."),
-        (Nbl, {"grid_m": 0}, r"grid_m is 0 and smooth_m 15; both must be above 0\."),
-        (Hmm, {"smooth_m": -5}, r"grid_m is 20 and smooth_m -5; both must be above 0\."),
-        (Hmm, {"beam": 0}, r"beam is 0 and particles 500; they must be at least 1 and 0\."),
+        (Nbl, {"estimate": "best"}, r"Option 'estimate' is 'best', but must be one of: wa, mle\."),
+        (Nbl, {"grid_m": 0}, r"Option 'grid_m' is 0, but must be a number from 1 to 10,000\."),
+        (Hmm, {"smooth_m": -5}, r"'smooth_m' is -5, but must be a number above 0, 10,000 at most\."),
+        (Hmm, {"beam": 0}, r"Option 'beam' is 0, but must be a whole number from 1 to 1,000\."),
     ],
 )
 def test_options_that_make_no_sense(kind, options, sentence):

@@ -429,13 +429,14 @@ def test_odd_training_data(split):
 @pytest.mark.parametrize(
     ("kind", "options", "sentence"),
     [
-        (Cnn, {"configuration": 6}, "Table 5 has 1, 2, 3, 4 and 5"),
-        (Cnn, {"width": 0}, "choose a width in"),
-        (Cnn, {"point": "middle"}, "centroid, expected"),
+        (Cnn, {"configuration": 6}, "whole number from 1 to 5"),
+        (Cnn, {"width": 0}, "number above 0, 1 at most"),
+        (Cnn, {"point": "middle"}, "one of: centroid, expected"),
         (RecuLstm, {"concat": "sum"}, "concat, mean, max, last"),
-        (RecuLstm, {"recursive": 5}, "choose 0 to 4"),
-        (RecuLstm, {"w1": 0}, "must be 1 to 200"),
-        (Lstm, {"window": 0}, "must be at least 1"),
+        (RecuLstm, {"recursive": 5}, "whole number from 0 to 4"),
+        (RecuLstm, {"w1": 0}, "whole number from 1 to 200"),
+        (Lstm, {"window": 0}, "whole number from 1 to 100,000"),
+        (Lstm, {"refit": "often"}, "but must be true or false"),
     ],
 )
 def test_bad_options_say_what_to_choose(kind, options, sentence):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from ...errors import InputError
 from ...progress import Progress, span
 from ..localizer import FitSettings
 from ..measurements import Measurements
+from ..options import Count, Kind, Switch, Word
 from ..splits import folds, groups
 from .scoring import CNN_OPTIONS, LAYOUT_OPTIONS, SEEN, Layout, learn_scores, log_scores
-from .sequences import SequenceLocalizer
+from .sequences import WIDTH, SequenceLocalizer
 from .weights import as_arrays, load_arrays
 from .windows import run_lengths, window_sizes
 
@@ -52,11 +53,14 @@ class RecuLstm(SequenceLocalizer):
     """
 
     method = "reculstm"
-    OPTIONS = (
-        *(option for option in SequenceLocalizer.OPTIONS if option != "window"),
-        *("w1", "w2", "recursive", "concat", "initialise"),
-        *LAYOUT_OPTIONS,
-    )
+    OPTIONS: ClassVar[Mapping[str, Kind]] = {
+        **{name: kind for name, kind in SequenceLocalizer.OPTIONS.items() if name != "window"},
+        **dict.fromkeys(("w1", "w2"), Count(1, 200)),
+        "recursive": Count(0, 4),
+        "concat": Word(JOINS),
+        "initialise": Switch(),
+        **LAYOUT_OPTIONS,
+    }
     seen = 1_000_000
     _layout: Layout | None = None
 
@@ -64,12 +68,6 @@ class RecuLstm(SequenceLocalizer):
         first, second = window_sizes(*run_lengths(data))
         first, second = int(settings.option("w1", first)), int(settings.option("w2", second))
         recursive, join = int(settings.option("recursive", 2)), str(settings.option("concat", "concat"))
-        if not 1 <= first <= 200 or not 1 <= second <= 200:
-            raise InputError(f"The windows w1 and w2 are {first} and {second}; they must be 1 to 200.")
-        if not 0 <= recursive <= 4:
-            raise InputError(f"There are {recursive} recursive layers; choose 0 to 4.")
-        if join not in JOINS:
-            raise InputError(f"The concatenation is '{join}'; choose one of: {', '.join(JOINS)}.")
         length = first * (second if recursive != 1 else 1) * 2 ** max(0, recursive - 2)
         scales = self._known_scales
         usable = np.flatnonzero(data.has_truth & (data.n_heard > 0))
@@ -149,7 +147,7 @@ class DeepLoc(RecuLstm):
     """
 
     method = "deeploc"
-    OPTIONS = (*RecuLstm.OPTIONS, *CNN_OPTIONS, "reduced")
+    OPTIONS: ClassVar[Mapping[str, Kind]] = {**RecuLstm.OPTIONS, **CNN_OPTIONS, "reduced": WIDTH}
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...progress import Progress, no_progress
 from ..localizer import FitSettings
 from ..measurements import Measurements
+from ..options import MANY, SHARE, Count, Kind
 from ..pieces import pieces
 from .configurations import CONFIGURATIONS
 from .pixels import PixelGrid, SparseTensors, entries_of, occupied, sparse_tensors
@@ -34,9 +35,16 @@ SEEN = 120_000
 #: Most grid cells that are told apart.
 MOST_CLASSES = 1024
 
+#: Records before one that its tensor holds.
+PRECEDING = Count(0, 20)
 #: Options that say how large a CNN is, and how it is trained.
-LAYOUT_OPTIONS = ("configuration", "width", "preceding", "classes")
-CNN_OPTIONS = ("cnn_epochs", "cnn_rate")
+LAYOUT_OPTIONS: Mapping[str, Kind] = {
+    "configuration": Count(min(CONFIGURATIONS), max(CONFIGURATIONS)),
+    "width": SHARE,
+    "preceding": PRECEDING,
+    "classes": MANY,
+}
+CNN_OPTIONS: Mapping[str, Kind] = {"cnn_epochs": MANY, "cnn_rate": SHARE}
 
 
 @dataclass(frozen=True)
@@ -69,22 +77,9 @@ class Layout:
 
     @classmethod
     def of(cls, data: Measurements, scales: Scales, learn: np.ndarray, settings: FitSettings) -> Layout:
-        """Lay out from the truths of the rows `learn` and the options `configuration`, `width`, `preceding` and `classes`.
-
-        Raises
-        ------
-        InputError
-            When an option makes no sense.
-        """
-        configuration = settings.option("configuration", 2)
+        """Lay out from the truths of the rows `learn` and the options `configuration`, `width`, `preceding` and `classes`."""
+        configuration = int(settings.option("configuration", 2))
         width, preceding = float(settings.option("width", 1 / 16)), int(settings.option("preceding", 2))
-        if configuration not in CONFIGURATIONS:
-            raise InputError(f"The CNN's configuration is {configuration!r}; Table 5 has 1, 2, 3, 4 and 5.")
-        if not 0 < width <= 1 or not 0 <= preceding <= 20:
-            raise InputError(
-                f"The CNN's width is {width:g} and its tensors hold {preceding} preceding records; choose a width in (0, 1] and 0 to 20 "
-                "records."
-            )
         side = CONFIGURATIONS[configuration][0]
         grid = PixelGrid.over(scales, side, side)
         xy_m = np.column_stack(scales.frame.to_xy(data.lon[learn], data.lat[learn]))

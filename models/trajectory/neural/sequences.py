@@ -12,10 +12,12 @@ from ...errors import InputError
 from ...progress import Progress, no_progress, span
 from ..localizer import FitSettings, Fixes, Localizer
 from ..measurements import CellSites, LocalFrame, Measurements
+from ..options import MANY, SHARE, Count, Kind, Number, Switch
 from ..pieces import in_pieces
 from ..splits import groups, held_out
 from .pixels import PixelGrid, sparse_tensors
 from .records import Scales
+from .scoring import PRECEDING
 from .weights import as_arrays, load_arrays
 from .windows import batches, run_lengths, training_windows, window_sizes
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 HELD_SAMPLES, HELD_TRAJECTORIES = 0.1, 0.12
 #: How much more noise there is in learning where whole trajectories or days will be judged.
 NOISE_APART = 2.5
+#: What the width of a layer may be.
+WIDTH = Count(1, 4096)
 #: Smallest spread that is reported [m].
 LEAST_SPREAD_M = 1.0
 
@@ -85,7 +89,15 @@ class SequenceLocalizer(Localizer):
     """
 
     needs_torch: ClassVar[bool] = True
-    OPTIONS: ClassVar[tuple[str, ...]] = ("epochs", "rate", "batch", "refit", "noise", "hidden", "window")
+    OPTIONS: ClassVar[Mapping[str, Kind]] = {
+        "epochs": MANY,
+        "rate": SHARE,
+        "batch": MANY,
+        "refit": Switch(),
+        "noise": Number(0, 10),
+        "hidden": WIDTH,
+        "window": MANY,
+    }
     #: Records to learn from in all, each counted as often as it is seen, unless `epochs` says otherwise.
     seen: ClassVar[int] = 600_000
     #: Records in a step, unless the option says otherwise.
@@ -161,12 +173,11 @@ class SequenceLocalizer(Localizer):
         """
         from ...geolocation.unet import exact_convolutions, torch_threads
 
+        self.check(settings)
         self._scales = Scales.of(data, sites)
         self.frame_, self.cells_ = self._scales.frame, self._scales.cells
         sizes = window_sizes(*run_lengths(data))
         self._card = {"window": int(settings.option("window", max(2, sizes[0] * sizes[1])))}
-        if self._length < 1:
-            raise InputError(f"The window is {self._length} records; it must be at least 1.")
         self._card.update(self._design(data, settings), signals=[name for name, _, _ in self._scales.signals])
         with (
             torch_threads(1),
@@ -390,7 +401,12 @@ class ConvLstm(SequenceLocalizer):
     """
 
     method = "convlstm"
-    OPTIONS = (*SequenceLocalizer.OPTIONS, "side", "filters", "preceding")
+    OPTIONS: ClassVar[Mapping[str, Kind]] = {
+        **SequenceLocalizer.OPTIONS,
+        "side": Count(1, 512),
+        "filters": Count(1, 1024),
+        "preceding": PRECEDING,
+    }
     seen = 250_000
     batch = 96  # its tensors are large, and it needs many steps
 

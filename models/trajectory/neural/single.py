@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ...errors import InputError
 from ...progress import Progress, no_progress, span
 from ..localizer import FitSettings, Fixes, Localizer
 from ..measurements import CellSites, LocalFrame, Measurements
+from ..options import Kind, Word
 from ..pieces import in_pieces
 from .records import Scales
 from .scoring import CNN_OPTIONS, LAYOUT_OPTIONS, Layout, learn_scores, log_scores
@@ -50,7 +51,7 @@ class Cnn(Localizer):
     """
 
     method = "cnn"
-    OPTIONS = (*LAYOUT_OPTIONS, *CNN_OPTIONS, "point")
+    OPTIONS: ClassVar[Mapping[str, Kind]] = {**LAYOUT_OPTIONS, **CNN_OPTIONS, "point": Word(POINTS)}
     needs_torch = True
 
     def __init__(self) -> None:
@@ -77,9 +78,8 @@ class Cnn(Localizer):
 
         from ...geolocation.unet import exact_convolutions, torch_threads
 
+        self.check(settings)
         point = str(settings.option("point", "centroid"))
-        if point not in POINTS:
-            raise InputError(f"The point is '{point}'; choose one of: {', '.join(POINTS)}.")
         self._scales = scales = Scales.of(data, sites)
         self.frame_, self.cells_ = scales.frame, scales.cells
         usable = data.has_truth & (data.n_heard > 0)
