@@ -7,7 +7,8 @@ from fingerprints: measurements whose true position is known.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -77,6 +78,13 @@ class LookupTable:
     def floored_dbm(self) -> np.ndarray:
         """What a report is compared with [dBm], shape (n_cells, n_places), float32: nothing is below the noise floor."""
         return np.ascontiguousarray(np.fmax(self.rss_dbm.T, np.float32(self.noise_floor_dbm)))
+
+    def only(self, cells: Collection[str]) -> LookupTable:
+        """Return the table of those of `cells` it has; there must be one."""
+        columns = [column for column, name in enumerate(self.cells) if name in cells]
+        if len(columns) == len(self.cells):
+            return self
+        return replace(self, cells=tuple(self.cells[column] for column in columns), rss_dbm=self.rss_dbm[:, columns])
 
     @classmethod
     def from_radio_maps(cls, maps: RadioMaps, places: np.ndarray | None = None) -> LookupTable:

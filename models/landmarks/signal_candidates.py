@@ -11,16 +11,18 @@ comparing all differences between antennas.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..chunks import run_chunks
 from ..errors import InputError
 from ..progress import Progress, no_progress, span
-from ..trajectory.measurements import Measurements
+from ..trajectory.measurements import MOST_CELLS, Measurements
 from .candidates import Candidates
 from .lookup import LookupTable
+from .reports import Reports, gather_reports
 
 #: What may be done about a device's offset.
 NONE, ESTIMATE, DIFFERENCES = OFFSETS = ("none", "estimate", "differences")
@@ -28,12 +30,10 @@ NONE, ESTIMATE, DIFFERENCES = OFFSETS = ("none", "estimate", "differences")
 _MIDDLE_DBM = -85.0
 #: Bytes of one array of instants by places.
 _CHUNK_BYTES = 24_000_000
-#: Offsets tried [dB], first on a coarse step and then on a fine one around the best; instants of a device looked at.
-_MOST_OFFSET_DB, _COARSE_DB, _FINE_DB, _MOST_LOOKED_AT = 30.0, 3.0, 0.5, 100
+#: Offsets tried [dB], first on a coarse step and then on a fine one around the best; instants and places looked at.
+_MOST_OFFSET_DB, _COARSE_DB, _FINE_DB, _MOST_LOOKED_AT, _MOST_PLACES = 30.0, 3.0, 0.5, 60, 20_000
 #: Offsets are told apart by instants with so many antennas.
 _LEAST_ANTENNAS = 3
-#: An antenna counts for the mean of a window when so many of its records name it.
-_SHARE_OF_WINDOW = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class CandidateSettings:
     separation_m
         Candidates of one instant are at least so far apart [m]; 0 lets them be neighbours.
     unheard_weight
-        Weight of antennas the table expects although the device did not name them: their squared excess over the weakest report of a
-        full list, or over the noise floor where the list is not full. 0 does not look at them.
+        Weight of antennas that the table expects although the device does not name them then (but some record does): their squared
+        excess over the weakest report of a full list, or over the noise floor where the list is not full. 0 does not look at them. RSS
+        differences do not tell how weak an unheard antenna is, so it is not used with them.
 
     Raises
     ------
@@ -71,7 +72,7 @@ class CandidateSettings:
     offset: str = NONE
     average_s: float = 0.0
     separation_m: float = 0.0
-    unheard_weight: float = 0.0
+    unheard_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.offset not in OFFSETS:
@@ -89,49 +90,16 @@ class CandidateSettings:
         ):
             if not (value >= 0 and np.isfinite(value)):
                 raise InputError(f"The {name} must be zero or more, not {value}.")
-        if self.unheard_weight and self.offset == DIFFERENCES:
-            raise InputError(
-                "RSS differences do not tell how weak an unheard antenna must be; estimate the offset, or leave unheard antennas out."
-            )
+
+    @property
+    def looks_at_unheard(self) -> bool:
+        """Whether antennas that are not named count."""
+        return self.unheard_weight > 0 and self.offset != DIFFERENCES
 
     @property
     def largest(self) -> int:
         """The most candidates an instant can have."""
         return self.number if self.most is None else self.most
-
-
-@dataclass(frozen=True)
-class Reports:
-    """What is compared with the table: the strongest antennas of n instants.
-
-    Parameters
-    ----------
-    column
-        Column of the table, shape (n, k), int32, −1 for none.
-    rss_dbm
-        Shape (n, k), NaN for none.
-    heard
-        All columns that the instant's records name, shape (n, l), int32, −1 for none.
-    limit_dbm
-        What an antenna that is not named is weaker than, shape (n,).
-    """
-
-    column: np.ndarray
-    rss_dbm: np.ndarray
-    heard: np.ndarray
-    limit_dbm: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.column)
-
-    @property
-    def n_antennas(self) -> np.ndarray:
-        """Antennas that are compared, shape (n,)."""
-        return (self.column >= 0).sum(axis=1)
-
-    def take(self, rows: np.ndarray | slice) -> Reports:
-        """Return those of some instants."""
-        return Reports(self.column[rows], self.rss_dbm[rows], self.heard[rows], self.limit_dbm[rows])
 
 
 @dataclass(frozen=True)
@@ -203,24 +171,26 @@ def match_signals(
     if sensibility is not None and settings.most is None:
         raise InputError("A sensibility map drives the number of candidates, but their largest number is not given.")
     named = (records.cell >= 0) & np.isfinite(records.rss_dbm)
+    heard = {records.cells[code] for code in np.unique(records.cell[named]).tolist()}
+    if heard.isdisjoint(table.cells) and len(records):
+        raise InputError(
+            f"None of the {len(heard):,} cells that the measurements name with an RSS is among the {len(table.cells):,} of the look-up "
+            f"table: theirs are such as {_examples(heard)}, the table's such as {_examples(table.cells)}. Use a table and measurements of "
+            "one network that name cells alike."
+        )
+    table = table.only(heard) if heard else table
     known = records.recoded(table.cells)
     in_table = (known.cell >= 0) & np.isfinite(known.rss_dbm)
-    if len(records) and not in_table.any():
-        raise InputError(
-            f"None of the {len(records.cells):,} cells of the measurements is among the {len(table.cells):,} of the look-up table: theirs "
-            f"are such as {_examples(records.cells)}, the table's such as {_examples(table.cells)}. Use tables and measurements of one "
-            "network that name cells alike."
-        )
-    reports = gather_reports(known, table, settings)
+    reports = gather_reports(known, table.noise_floor_dbm, settings.antennas, settings.average_s)
     progress(0.05)
     offset = np.zeros(len(records))
     floored = table.floored_dbm
     if settings.offset == ESTIMATE:
-        ends = span(progress, 0.05, 0.3)
+        every = gather_reports(known, table.noise_floor_dbm, MOST_CELLS, settings.average_s)
         for device in range(len(records.devices)):
             rows = np.flatnonzero(records.device == device)
-            offset[rows] = estimate_offset(reports.take(rows), floored, settings, ends)
-            ends((device + 1) / len(records.devices))
+            ends = span(progress, 0.05 + 0.25 * device / len(records.devices), 0.3)
+            offset[rows] = estimate_offset(every.take(rows), floored, settings, ends)
     place, error, own_offset = best_places(
         reports, table, settings, offset, floored=floored, threads=threads, progress=span(progress, 0.3, 1.0)
     )
@@ -243,8 +213,8 @@ def match_signals(
     return Matched(candidates, reports.n_antennas, used, int(named.sum()) - int(in_table.sum()), int(named.sum()))
 
 
-def _examples(names: tuple[str, ...]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:3])
+def _examples(names: Collection[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names)[:3])
 
 
 def _driven(sensibility: np.ndarray, place: np.ndarray, count: np.ndarray, settings: CandidateSettings) -> np.ndarray:
@@ -257,134 +227,41 @@ def _driven(sensibility: np.ndarray, place: np.ndarray, count: np.ndarray, setti
     return np.minimum(count, np.rint(wanted).astype(np.int64))
 
 
-def gather_reports(known: Measurements, table: LookupTable, settings: CandidateSettings) -> Reports:
-    """Return the strongest antennas of every record, of the mean over a window where `settings` asks for one.
-
-    Parameters
-    ----------
-    known
-        Records in terms of the table's cells.
-    """
-    rss = np.where(known.cell >= 0, known.rss_dbm, np.nan).astype(float)
-    column = np.where(np.isfinite(rss), known.cell, -1)
-    limit = _limits(known, rss, table.noise_floor_dbm)
-    if not settings.average_s:
-        return _strongest(column, rss, limit, settings.antennas)
-    parts = [
-        _averaged(known.time_s[start:stop], column[start:stop], rss[start:stop], limit[start:stop], settings)
-        for start, stop in zip(known.starts[:-1], known.starts[1:])
-    ]
-    if not parts:
-        return _strongest(column, rss, limit, settings.antennas)
-    width = max(part.heard.shape[1] for part in parts)
-    heard = np.full((len(known), width), -1, dtype=np.int32)
-    for start, part in zip(known.starts[:-1], parts):
-        heard[start : start + len(part), : part.heard.shape[1]] = part.heard
-    return Reports(
-        np.concatenate([part.column for part in parts]),
-        np.concatenate([part.rss_dbm for part in parts]),
-        heard,
-        np.concatenate([part.limit_dbm for part in parts]),
-    )
-
-
-def _limits(known: Measurements, rss: np.ndarray, floor_dbm: float) -> np.ndarray:
-    """What an antenna that a record does not name is weaker than [dBm], shape (n,): its weakest where its list is full."""
-    longest = np.zeros(len(known.devices), dtype=np.int64)
-    number = np.isfinite(rss).sum(axis=1)
-    np.maximum.at(longest, known.device, number)
-    weakest = np.where(np.isfinite(rss), rss, np.inf).min(axis=1, initial=np.inf)
-    full = (number > 0) & (number == longest[known.device])
-    return np.where(full, np.maximum(weakest, floor_dbm), floor_dbm)
-
-
-def _strongest(column: np.ndarray, rss: np.ndarray, limit: np.ndarray, most: int) -> Reports:
-    """The strongest antennas first, at most `most`."""
-    order = np.argsort(np.where(column >= 0, -rss, np.inf), axis=1, kind="stable")[:, :most]
-    return Reports(
-        np.take_along_axis(column, order, axis=1).astype(np.int32),
-        np.take_along_axis(rss, order, axis=1),
-        column.astype(np.int32),
-        limit,
-    )
-
-
-def _averaged(
-    time_s: np.ndarray, column: np.ndarray, rss: np.ndarray, limit: np.ndarray, settings: CandidateSettings
-) -> Reports:
-    """Reports of one trajectory with every RSS the mean of its antenna over a window around the instant."""
-    codes, inverse = np.unique(column, return_inverse=True)
-    inverse = inverse.reshape(column.shape)
-    dense = np.zeros((len(time_s), len(codes)))
-    named = np.zeros((len(time_s), len(codes)))
-    row, slot = np.nonzero(column >= 0)
-    dense[row, inverse[row, slot]] = rss[row, slot]
-    named[row, inverse[row, slot]] = 1.0
-    start = np.searchsorted(time_s, time_s - settings.average_s / 2 - 1e-9, side="left")
-    stop = np.searchsorted(time_s, time_s + settings.average_s / 2 + 1e-9, side="right")
-
-    def window(values: np.ndarray) -> np.ndarray:
-        total = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0)])
-        return total[stop] - total[start]
-
-    times_named = window(named)
-    often = times_named >= _SHARE_OF_WINDOW * (stop - start)[:, None]
-    often[~often.any(axis=1)] = named[~often.any(axis=1)] > 0
-    often &= times_named > 0
-    mean = np.where(often, window(dense) / np.maximum(times_named, 1), np.nan)
-    most = min(settings.antennas, len(codes))
-    order = np.argsort(np.where(often, -mean, np.inf), axis=1, kind="stable")[:, :most]
-    best = np.full((len(time_s), settings.antennas), -1, dtype=np.int32)
-    value = np.full((len(time_s), settings.antennas), np.nan)
-    there = np.take_along_axis(often, order, axis=1)
-    best[:, :most] = np.where(there, codes[order], -1)
-    value[:, :most] = np.take_along_axis(mean, order, axis=1)
-    heard = np.where(times_named > 0, codes, -1).astype(np.int32)
-    return Reports(best, value, heard, window(limit) / (stop - start))
-
-
 def estimate_offset(
     reports: Reports, floored: np.ndarray, settings: CandidateSettings, progress: Progress = no_progress
 ) -> float:
-    """Return what a device reads too much [dB]: the offset with which its reports fit their best places best.
+    """Return what a device reads too much [dB]: the offset with which its reports fit their best places best; 0 when none tells.
 
-    The mean over instants of the root mean squared difference at the best place is searched for its smallest value; it is the likelihood
-    with positions maximised out, with heavy tails against single bad instants. 0 when no instant has three antennas.
+    The mean over instants of the root mean squared difference at the best place is searched for its smallest value. That is the
+    likelihood with positions maximised out, with heavy tails against single bad instants. Reports name the strongest antennas only, so
+    antennas that are expected and not named count here whatever `settings` say: without them the estimate is several decibels too high,
+    because a place where the named antennas are weak and others strong would fit as well.
 
     Parameters
     ----------
+    reports
+        All antennas that are named.
     floored
         `LookupTable.floored_dbm`.
     """
-    enough = np.flatnonzero(reports.n_antennas >= min(_LEAST_ANTENNAS, settings.antennas))
+    enough = np.flatnonzero(reports.n_antennas >= _LEAST_ANTENNAS)
     if not len(enough):
         return 0.0
     chosen = enough[np.unique(np.linspace(0, len(enough) - 1, min(len(enough), _MOST_LOOKED_AT)).astype(int))]
     looked = reports.take(chosen)
-    size = max(1, _CHUNK_BYTES // (4 * floored.shape[1]))
+    places = np.unique(np.linspace(0, floored.shape[1] - 1, min(floored.shape[1], _MOST_PLACES)).astype(int))
+    table = floored[:, places]
+    judged = replace(settings, offset=NONE, unheard_weight=1.0)
 
-    def misfit(offsets_db: np.ndarray) -> np.ndarray:
-        total = np.zeros(len(offsets_db))
-        for start in range(0, len(looked), size):
-            part = looked.take(slice(start, start + size))
-            squares, sums = _sums(part, floored, 0.0)
-            number = part.n_antennas[:, None].astype(np.float32)
-            for index, offset in enumerate(offsets_db.tolist()):
-                least = (squares - 2 * offset * sums + offset**2 * number).min(axis=1)
-                total[index] += np.sqrt(np.maximum(least, 0) / number[:, 0]).sum()
-                progress(0.0)
-        return total
+    def misfit(offset_db: float) -> float:
+        progress(0.0)
+        least = _misfit(looked, table, np.full(len(looked), offset_db), judged).min(axis=1)
+        return float(np.sqrt(np.maximum(least, 0) / looked.n_antennas).mean())
 
     coarse = np.arange(-_MOST_OFFSET_DB, _MOST_OFFSET_DB + _COARSE_DB / 2, _COARSE_DB)
-    best = coarse[np.argmin(misfit(coarse))]
+    best = coarse[np.argmin([misfit(offset) for offset in coarse.tolist()])]
     fine = best + np.arange(-_COARSE_DB, _COARSE_DB + _FINE_DB / 2, _FINE_DB)
-    values = misfit(fine)
-    at = int(np.argmin(values))
-    if 0 < at < len(fine) - 1:  # the vertex of the parabola through the smallest value and its neighbours
-        before, here, after = values[at - 1 : at + 2]
-        bend = before - 2 * here + after
-        return float(fine[at] + (0.5 * _FINE_DB * (before - after) / bend if bend > 0 else 0.0))
-    return float(fine[at])
+    return float(fine[np.argmin([misfit(offset) for offset in fine.tolist()])])
 
 
 def best_places(
@@ -471,7 +348,7 @@ def _misfit(part: Reports, floored: np.ndarray, shift_db: np.ndarray, settings: 
         sums *= sums
         sums /= part.n_antennas[:, None].astype(np.float32)
         squares -= sums
-    if settings.unheard_weight:
+    if settings.looks_at_unheard:
         # Reports are grouped by their limit, in steps of 1 dB, so that the excess of the table over it is computed once a group.
         limit = _limit(part, shift_db)
         silent = np.ones((len(part), len(floored)), dtype=np.float32)
@@ -500,7 +377,7 @@ def _exact(
     total = (difference**2).sum(axis=2)
     if settings.offset == DIFFERENCES:
         total -= number * mean**2
-    if settings.unheard_weight:
+    if settings.looks_at_unheard:
         for row in range(len(part)):
             silent = np.ones(len(floored), dtype=bool)
             silent[part.heard[row][part.heard[row] >= 0]] = False
