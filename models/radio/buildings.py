@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InputError
+from ..grid import Grid
+
+#: So many pairs of a wall and a row or point are looked at at once.
+_PAIRS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -37,3 +42,114 @@ class Buildings:
 
     def __len__(self) -> int:
         return len(self.height_m)
+
+    @property
+    def walls_m(self) -> tuple[np.ndarray, np.ndarray]:
+        """Starts and ends of all walls [m], shape (v, 2) each; wall i starts at vertex i."""
+        following = np.arange(1, len(self.xy_m) + 1)
+        following[self.first[1:] - 1] = self.first[:-1]
+        return self.xy_m, self.xy_m[following]
+
+    @property
+    def building_of_vertex(self) -> np.ndarray:
+        """The building each vertex, and the wall that starts there, belongs to, shape (v,)."""
+        return np.repeat(self.building, np.diff(self.first))
+
+    def take(self, rows: np.ndarray) -> Buildings:
+        """Return some of the buildings, by a mask or indices in rising order."""
+        chosen = np.arange(len(self))[rows]
+        rings = np.flatnonzero(np.isin(self.building, chosen))
+        sizes = np.diff(self.first)[rings]
+        first = np.concatenate([[0], np.cumsum(sizes)])
+        vertex = np.arange(first[-1]) + np.repeat(self.first[rings] - first[:-1], sizes)
+        number = np.searchsorted(chosen, self.building[rings])
+        return Buildings(self.xy_m[vertex], first, number, self.height_m[chosen])
+
+    def heights_on(self, grid: Grid) -> np.ndarray:
+        """Height of the highest building at each cell's centre [m], 0 outside, shape (height, width), float32.
+
+        Even-odd rule along the lines through the centres of the rows.
+        """
+        # Rows and columns count as positions: cell (r, c) has its centre at (r, c).
+        column = (self.xy_m[:, 0] - grid.x_min) / grid.cell_size_m - 0.5
+        row = (grid.y_max - self.xy_m[:, 1]) / grid.cell_size_m - 0.5
+        following = np.arange(1, len(row) + 1)
+        following[self.first[1:] - 1] = self.first[:-1]
+        top = np.clip(np.ceil(np.minimum(row, row[following])), 0, grid.height).astype(np.int64)
+        bottom = np.clip(np.ceil(np.maximum(row, row[following])), 0, grid.height).astype(np.int64)
+        result = np.zeros(grid.shape, np.float32)
+        wall, line = _expand(top, bottom)
+        slope = (column[following] - column)[wall] / np.where(top < bottom, row[following] - row, 1.0)[wall]
+        at = column[wall] + (line - row[wall]) * slope
+        building = self.building_of_vertex[wall]
+        order = np.lexsort([at, building, line])
+        begin = np.clip(np.ceil(at[order[0::2]]), 0, grid.width).astype(np.int64)
+        end = np.clip(np.ceil(at[order[1::2]]), 0, grid.width).astype(np.int64)
+        height = self.height_m[building[order[0::2]]]
+        by_height = np.argsort(height, kind="stable")  # the highest is written last
+        begin, end, line, height = begin[by_height], end[by_height], line[order[0::2]][by_height], height[by_height]
+        span, across = _expand(begin, end)
+        result[line[span], across] = height[span]
+        return result
+
+    def containing(self, xy_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which buildings hold which points, by the even-odd rule: indices of points and of buildings, one pair each."""
+        order = np.argsort(xy_m[:, 1], kind="stable")
+        x, y = xy_m[order, 0], xy_m[order, 1]
+        start, end = self.walls_m
+        low = np.searchsorted(y, np.minimum(start[:, 1], end[:, 1]))
+        high = np.searchsorted(y, np.maximum(start[:, 1], end[:, 1]))
+        building = self.building_of_vertex
+        hits = []
+        splits = np.searchsorted(np.cumsum(high - low), np.arange(_PAIRS_AT_ONCE, (high - low).sum(), _PAIRS_AT_ONCE))
+        for walls in np.split(np.arange(len(low)), splits):
+            wall, point = _expand(low[walls], high[walls])
+            wall = walls[wall]
+            share = (y[point] - start[wall, 1]) / (end[wall, 1] - start[wall, 1])
+            right = start[wall, 0] + share * (end[wall, 0] - start[wall, 0]) > x[point]
+            hits.append(point[right] * len(self) + building[wall[right]])
+        pair, count = np.unique(np.concatenate([np.zeros(0, np.int64), *hits]), return_counts=True)
+        point, held_by = np.divmod(pair[count % 2 == 1], max(len(self), 1))
+        return order[point], held_by
+
+    def inside(self, xy_m: np.ndarray) -> np.ndarray:
+        """Whether points are inside a building, shape (n,)."""
+        result = np.zeros(len(xy_m), bool)
+        result[self.containing(xy_m)[0]] = True
+        return result
+
+
+def buildings_of_polygons(
+    polygons: Sequence[Sequence[np.ndarray]], heights_m: Sequence[float] | np.ndarray
+) -> Buildings:
+    """Return buildings from polygons, with rings turned so that the inside lies to the left.
+
+    Parameters
+    ----------
+    polygons
+        Rings of each building, the outer one first, then its courtyards: vertices (x, y) [m], shape (v, 2), closed or not.
+    heights_m
+        Height of each building [m].
+    """
+    rings, building = [], []
+    for number, polygon in enumerate(polygons):
+        for hole, points in enumerate(polygon):
+            ring = np.asarray(points, float)
+            if len(ring) > 1 and (ring[0] == ring[-1]).all():
+                ring = ring[:-1]
+            if len(ring) < 3:
+                continue
+            x, y = (ring - ring[0]).T
+            anticlockwise = x @ np.roll(y, -1) - y @ np.roll(x, -1) > 0
+            rings.append(ring if anticlockwise == (hole == 0) else ring[::-1])
+            building.append(number)
+    first = np.concatenate([[0], np.cumsum([len(ring) for ring in rings])]).astype(np.int64)
+    xy_m = np.concatenate([np.zeros((0, 2)), *rings])
+    return Buildings(xy_m, first, np.array(building, np.int64), np.asarray(heights_m, float))
+
+
+def _expand(first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all pairs (i, j) with first[i] ≤ j < end[i]."""
+    count = np.maximum(end - first, 0)
+    row = np.repeat(np.arange(len(count)), count)
+    return row, np.arange(len(row)) + np.repeat(first - np.cumsum(count) + count, count)
