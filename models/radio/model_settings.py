@@ -38,7 +38,7 @@ class ModelSettings:
         `cost231wi`: one of `walfisch_ikegami.CITIES`.
     roof_m, separation_m, street_width_m, street_angle_deg
         `cost231wi`, where footprints do not tell: roof height, separation of building rows, street width [m], and the angle between street
-        and path [°]. Defaults: the example of 3GPP TS 43.030 annex B.3, in COST 231's recommended ranges (b 20 to 50 m, w = b / 2, φ 90°).
+        and path [°]. Defaults: the small cells of 3GPP TS 43.030, in COST 231's recommended ranges (b 20 to 50 m, w = b / 2, φ 90°).
     least_gap_m
         `cost231wi`: buildings nearer to one another than this are one row [m].
     narrowest_street_m, widest_street_m

