@@ -242,7 +242,7 @@ class ImportMeasurements(TelcoLocAlgorithm):
         )
 
     def work(self, run: Run) -> dict[str, Any]:
-        from ..models.trajectory.readers import Importer
+        from ..models.trajectory.readers import Importer, NothingUsableError
 
         parameters = run.parameters
         source = parameters.source("INPUT")
@@ -264,6 +264,9 @@ class ImportMeasurements(TelcoLocAlgorithm):
         try:
             imported = importer.finish()
         except InputError as error:
+            if isinstance(error, NothingUsableError) and parameters.wants("REJECTED"):
+                _write_rejected(run, error.rejected)
+                run.outputs.commit()  # it stays, though the run fails
             raise InputError(f"INPUT: layer '{source.sourceName()}': {error}") from error
         run.info(f"Read and sorted in {run.seconds:.2f} s.")
         stations = None

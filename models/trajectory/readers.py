@@ -106,6 +106,14 @@ class _Parts:
         return {name: np.concatenate(self.columns.pop(name)) for name in list(self.columns)}
 
 
+class NothingUsableError(InputError):
+    """Not one row of a table can be used; `rejected` says why of each."""
+
+    def __init__(self, message: str, rejected: Rejected) -> None:
+        super().__init__(message)
+        self.rejected = rejected
+
+
 class Importer:
     """Turns the parts of one table into measurements: `add` each part, then `finish`.
 
@@ -461,8 +469,10 @@ class Importer:
 
         Raises
         ------
+        NothingUsableError
+            When not one row can be used.
         InputError
-            When not one row can be used, or no truth lies on the earth.
+            When no truth lies on the earth.
         """
         if self._truths and self._off_earth == self._truths:
             raise InputError(
@@ -480,7 +490,8 @@ class Importer:
             advice = ""
             if len(rejected) and np.bincount(rejected.reason).argmax() == ODD_RSS and odd and float(odd[0]) >= 0:
                 advice = " If these are ASU, give RADIO."
-            raise InputError(f"None of the {self._read:,} rows can be used ({said or 'it has none'}{example}).{advice}")
+            sentence = f"None of the {self._read:,} rows can be used ({said or 'it has none'}{example}).{advice}"
+            raise NothingUsableError(sentence, rejected)
         if self.layout.of_cells:
             table = self._records(table)
         records = self._measurements(table)

@@ -308,6 +308,20 @@ def test_no_usable_row(no_import, table):
     no_import(sentence, INPUT=table([COLUMNS, ROWS[3]]))
 
 
+def test_when_no_row_is_usable_the_reasons_stay(refused, table, tmp_path):
+    folder = tmp_path / "outputs"
+    refused(
+        "importmeasurements",
+        r"INPUT: layer 'reports': None of the 1 rows can be used .*",
+        INPUT=table([COLUMNS, ROWS[3]]),
+        OUTPUT=str(folder / "m.gpkg"),
+        REJECTED=str(folder / "rejected.csv"),
+    )
+    assert [path.name for path in folder.iterdir()] == ["rejected.csv"]
+    with (folder / "rejected.csv").open(encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == [{"source_row": "1", "reason": "no usable cell", "value": ""}]
+
+
 def test_positive_rss(no_import, table):
     sentence = (
         r"INPUT: layer 'reports': None of the 1 rows can be used \(RSS that no phone measures: 1, such as '28'\)\. If these are ASU, give "
