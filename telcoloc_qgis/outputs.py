@@ -271,6 +271,12 @@ class Outputs:
         ending = destination.suffix.lower()
         if ending.lstrip(".") not in QgsVectorFileWriter.supportedFormatExtensions():  # QGIS would append .gpkg unasked
             raise OutputError(f"{name} '{destination.name}' ends in {ending}, which is no vector format. Use .gpkg.")
+        about = QgsVectorFileWriter.MetaData()
+        told = QgsVectorFileWriter.driverMetadata(QgsVectorFileWriter.driverForExtension(ending.lstrip(".")), about)
+        if told and f"*{ending}" not in about.glob.split():
+            raise OutputError(
+                f"{name} '{destination.name}' ends in {ending}, to which QGIS would add .{about.ext}. Use .{about.ext}."
+            )
         self._claim(name, destination)
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)

@@ -211,8 +211,8 @@ def _wrong_number(definition: QgsProcessingParameterNumber, value: str | float) 
         return "a number"
     if low <= number <= high and math.isfinite(number):
         return None
-    if high < 1e9:
-        return f"a number from {low:g} to {high:g}"
+    if high < 1e9 or high < number < math.inf:
+        return f"a number from {low:g} to {high:.10g}"
     return f"a finite number, {low:g} or more" if low > -1e9 else "a finite number"
 
 

@@ -480,6 +480,13 @@ def test_a_layer_of_an_unknown_format(no_geolocation, tmp_path):
     )
 
 
+def test_an_ending_that_qgis_would_change(no_geolocation, tmp_path):
+    no_geolocation(
+        r"COVERAGE 'c\.json' ends in \.json, to which QGIS would add \.geojson\. Use \.geojson\.",
+        COVERAGE=str(tmp_path / "outputs" / "c.json"),
+    )
+
+
 def test_a_report_below_a_file(refused, tmp_path):
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     path = str(tmp_path / "file" / "e.html")

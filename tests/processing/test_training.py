@@ -183,6 +183,7 @@ def test_networks_that_cannot_be_simulated(no_simulation, tmp_path):
     )
     no_simulation("SIDE is '10'; it must be a number from 2000 to 300000.", SIDE=10)
     no_simulation("SEED is '-1'; it must be a finite number, 0 or more.", SEED=-1)
+    no_simulation("SEED is '3000000000'; it must be a number from 0 to 2147483647.", SEED=3_000_000_000)
     no_simulation("CALIBRATION is 'mine'; choose one of: default, paper_errors.", CALIBRATION="mine")
     no_simulation(
         r"CELL_SIZE 1 m makes [\d,]+ cells; at most 100,000,000 can be simulated\. Use a larger CELL_SIZE or a smaller area\.",
