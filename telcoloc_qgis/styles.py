@@ -141,6 +141,7 @@ def signal_qml(band: int, edges: Sequence[float], unit: str, falling: bool = Fal
     names = [f"under {edges[0]:g} {unit}"]
     names += [f"{low:g} to {high:g} {unit}" for low, high in zip(edges[:-1], edges[1:])]
     names.append(f"over {edges[-1]:g} {unit}")
+    names[-1 if falling else 0] += " (not received)"
     items = [
         QgsColorRampShader.ColorRampItem(limit, colour, name)
         for limit, colour, name in zip(limits, reversed(colours) if falling else colours, names)

@@ -41,15 +41,17 @@ class Value:
     label, unit
         For people.
     default
-        Of the parameter; None where nothing can stand in.
+        Of the parameter; None where it is empty.
     low, high
         Values outside of these are none.
     names
         Fields recognised, in this order; upper and lower case are alike.
     text
         What it is and why the default is what it is.
-    advanced
-        Whether the number is rarely of interest.
+    otherwise
+        What is used where neither field nor number tell.
+    numbered
+        Whether there is a parameter with a number, or only the field.
     """
 
     parameter: str
@@ -60,7 +62,8 @@ class Value:
     high: float
     names: tuple[str, ...]
     text: str
-    advanced: bool = False
+    otherwise: str = ""
+    numbered: bool = True
 
 
 #: By attribute of `Transmitters`.
@@ -80,21 +83,23 @@ EQUIPMENT = {
         "Azimuth",
         "°",
         None,
-        -180.0,
+        -360.0,
         360.0,
         ("azimuth_deg", "azimuth", "direction", "dir", "bearing", "azi"),
-        "Direction of the beam, clockwise from north. Without one an antenna sends alike in all directions.",
+        "Direction of the beam, clockwise from north.",
+        "no direction",
+        False,
     ),
     "tilt_deg": Value(
         "TILT",
         "Downtilt",
         "°",
-        0.0,
+        None,
         -30.0,
         90.0,
         ("tilt_deg", "downtilt_deg", "downtilt", "tilt", "total_tilt"),
-        "Angle of the beam below the horizon, electrical and mechanical together.",
-        True,
+        "Angle of the beam below the horizon, electrical and mechanical together. Empty: that of the pattern file, else 0.",
+        "the pattern file's, else 0,",
     ),
     "beam_width_deg": Value(
         "BEAM_WIDTH",
@@ -105,7 +110,6 @@ EQUIPMENT = {
         360.0,
         ("beamwidth_deg", "beam_width_deg", "beamwidth", "beam_width", "beam_h", "hbw", "hpbw"),
         "Horizontal half-power width of the beam; 65° is that of 3GPP TR 38.901 table 7.3-1, 360° is an antenna without a direction.",
-        True,
     ),
     "freq_mhz": Value(
         "FREQUENCY",
@@ -150,24 +154,16 @@ def add_transmitter_parameters(algorithm: TelcoLocAlgorithm) -> None:
         ),
     )
     number = QgsProcessingParameterNumber
+    for value in filter(lambda each: each.numbered, EQUIPMENT.values()):
+        title = algorithm.tr(f"{value.label} where the layer has none [{value.unit}]")
+        optional = value.default is None
+        algorithm.add(
+            number(value.parameter, title, number.Type.Double, value.default, optional, value.low, value.high),
+            algorithm.tr(f"Of cells without a value of their own [{value.unit}]. {value.text}"),
+            advanced=value.parameter in ("TILT", "BEAM_WIDTH"),
+        )
     for value in EQUIPMENT.values():
-        title = f"{value.label} [{value.unit}]"
-        if value.default is not None:
-            algorithm.add(
-                number(
-                    value.parameter,
-                    algorithm.tr(f"{title} where the layer has none"),
-                    number.Type.Double,
-                    value.default,
-                    False,
-                    value.low,
-                    value.high,
-                ),
-                algorithm.tr(f"{value.text} Used for cells without a value of their own."),
-                advanced=value.advanced,
-            )
-    for value in EQUIPMENT.values():
-        otherwise = value.text if value.default is None else f"Where it is empty, {value.parameter} counts."
+        otherwise = f"{value.parameter} counts" if value.numbered else f"a cell has {value.otherwise}"
         algorithm.add(
             QgsProcessingParameterField(
                 f"{value.parameter}_FIELD",
@@ -176,8 +172,8 @@ def add_transmitter_parameters(algorithm: TelcoLocAlgorithm) -> None:
                 optional=True,
             ),
             algorithm.tr(
-                f"Field with the {_lower(value.label)} in {value.unit}. By default it is recognised by its name "
-                f"({', '.join(value.names[:3])}, …). {otherwise}"
+                f"{value.text if not value.numbered else 'Field with it.'} By default it is recognised by its name "
+                f"({', '.join(value.names[:3])}, …). Where it is empty, {otherwise}."
             ),
             advanced=True,
         )
@@ -308,19 +304,20 @@ def _numbers(run: Run, value: Value, field: str | None, column: np.ndarray | Non
     """The value of each cell, shape (n,), and what there is to say about it."""
     from ..models.trajectory import dialects
 
-    default = run.parameters.number(value.parameter) if value.default is not None else np.nan
-    instead = f"{default:g} {value.unit} ({value.parameter})" if value.default is not None else "no direction"
+    given = run.parameters.number(value.parameter) if value.numbered else None
+    default = np.nan if given is None else given
+    instead = value.otherwise if given is None else f"{given:g} {value.unit} ({value.parameter})"
     what = f"{value.label} [{value.unit}]"
     if column is None:
-        if value.default is not None:
-            run.info(f"{what}: {default:g} for all, as no field has it.")
+        run.info(f"{what}: no field has it; {instead} for all.")
         return np.full(len(ids), default)
-    numbers, odd = dialects.numbers(column, ())
+    numbers, odd = dialects.numbers(column)
     with np.errstate(invalid="ignore"):
         wrong = odd | (np.isfinite(numbers) & ((numbers < value.low) | (numbers > value.high)))
     empty = np.isnan(numbers) & ~odd
     known = ~(wrong | empty)
-    texts = [f"'{ids[row]}' has '{dialects.plain(column)[row]}'" for row in np.flatnonzero(wrong)]
+    plain = dialects.plain(column)
+    texts = [f"'{ids[row]}' has '{_shown(plain[row])}'" for row in np.flatnonzero(wrong)]
     if not known.any() and wrong.any() and run.parameters.given(f"{value.parameter}_FIELD"):
         raise InputError(
             f"{value.parameter}_FIELD: no value of '{field}' is a number from {value.low:g} to {value.high:g} {value.unit} "
@@ -328,8 +325,8 @@ def _numbers(run: Run, value: Value, field: str | None, column: np.ndarray | Non
         )
     if wrong.any():
         run.warn(
-            f"{what}: {len(texts):,} values of '{field}' are no number from {value.low:g} to {value.high:g}; {instead} is used instead: "
-            f"{listed(texts)}."
+            f"{what}: {len(texts):,} values of '{field}' are no number from {value.low:g} to {value.high:g} and do not count; {instead} "
+            f"is used: {listed(texts)}."
         )
     if empty.any():
         run.info(f"{what}: '{field}' is empty for {empty.sum():,} of {len(ids):,} cells; {instead} is used.")
@@ -339,5 +336,5 @@ def _numbers(run: Run, value: Value, field: str | None, column: np.ndarray | Non
     return np.where(known, numbers, default)
 
 
-def _lower(label: str) -> str:
-    return label if label.isupper() else label.lower()
+def _shown(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
