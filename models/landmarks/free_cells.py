@@ -68,7 +68,7 @@ class FreeSpace:
     @classmethod
     def around(cls, buildings: Buildings, grid: Grid, snap_m: float = 10.0) -> FreeSpace:
         """Return the free space around buildings: cells whose centre lies in none."""
-        return cls(grid, ~covered(buildings, grid), snap_m)
+        return cls(grid, buildings.heights_on(grid) == 0, snap_m)
 
     def spots(self, xy_m: np.ndarray) -> Spots:
         """See `MapDistance`; a point has one spot, or none where it is off the grid or deep inside a building."""
@@ -216,33 +216,6 @@ class FreeSpace:
                 clear &= (free[cells[:, None] + beside[:, 0]] | free[cells[:, None] + beside[:, 1]]).all(axis=1)
             seen[part] = clear
         return seen
-
-
-def covered(buildings: Buildings, grid: Grid) -> np.ndarray:
-    """Whether a cell's centre lies in a building (outside its courtyards), shape (height, width), bool."""
-    result = np.zeros(grid.shape, bool)
-    rings = np.searchsorted(buildings.building, np.arange(len(buildings) + 1))
-    for low, high in zip(rings.tolist(), rings[1:].tolist()):
-        if low == high:
-            continue
-        begin = [buildings.xy_m[buildings.first[ring] : buildings.first[ring + 1]] for ring in range(low, high)]
-        end = [np.roll(ring, -1, axis=0) for ring in begin]
-        a = (np.concatenate(begin) - (grid.x_min, grid.y_max)) / (grid.cell_size_m, -grid.cell_size_m) - 0.5
-        b = (np.concatenate(end) - (grid.x_min, grid.y_max)) / (grid.cell_size_m, -grid.cell_size_m) - 0.5
-        top, bottom = max(math.ceil(a[:, 1].min()), 0), min(math.floor(a[:, 1].max()), grid.height - 1)
-        left, right = max(math.ceil(a[:, 0].min()), 0), min(math.floor(a[:, 0].max()), grid.width - 1)
-        if top > bottom or left > right:
-            continue
-        rows = np.arange(top, bottom + 1)[:, None]
-        crosses = (a[:, 1] <= rows) != (b[:, 1] <= rows)  # (rows, walls)
-        row, wall = np.nonzero(crosses)
-        share = (rows[row, 0] - a[wall, 1]) / (b[wall, 1] - a[wall, 1])
-        column = np.ceil(a[wall, 0] + share * (b[wall, 0] - a[wall, 0])).astype(np.int64)
-        width = right - left + 1
-        walls = np.zeros((len(rows), width + 1), np.int64)
-        np.add.at(walls, (row, np.clip(column - left, 0, width)), 1)
-        result[top : bottom + 1, left : right + 1] |= np.cumsum(walls, axis=1)[:, :-1] % 2 == 1
-    return result
 
 
 class _Block:

@@ -194,14 +194,17 @@ class _Solver:
             self.cost_of_edge = self.cost_of_edge + node_cost_m[graph.end]
         if skip_cost_m is not None:
             upto = np.concatenate([[0.0], np.cumsum(skip_cost_m)])
-            jumped = upto[self.instant[graph.end]] - upto[self.instant[graph.start] + 1]
-            self.cost_of_edge = self.cost_of_edge + np.where(graph.forwarding, jumped, 0.0)
+            leaps = np.flatnonzero(graph.forwarding)
+            over = upto[self.instant[graph.end[leaps]]] - upto[self.instant[graph.start[leaps]] + 1]
+            self.cost_of_edge = self.cost_of_edge.copy()
+            self.cost_of_edge[leaps] += over
         self.into = np.searchsorted(graph.end, np.arange(nodes + 1))  # first edge into each node
-        self.ends, self.end_first = np.unique(graph.end, return_index=True)
+        self.ends = np.flatnonzero(np.diff(self.into))
+        self.end_first = self.into[self.ends]
         self.edges_of = self.into[graph.first].tolist()  # first edge into each instant
         self.ends_of = np.searchsorted(self.ends, graph.first).tolist()
-        span = self.instant[graph.end] - self.instant[graph.start]
-        self.longest = int(span.max(initial=1))
+        leaps = np.flatnonzero(graph.forwarding)
+        self.longest = int((self.instant[graph.end[leaps]] - self.instant[graph.start[leaps]]).max(initial=1))
         self.cost = np.full(nodes, np.inf)
 
     def part(self, begin: int, window: int) -> tuple[int, list[int]]:
@@ -238,7 +241,8 @@ class _Solver:
             low, high = self.edges_of[instant], self.edges_of[instant + 1]
             if low == high:
                 continue
-            total = cost[start[low:high]] + weight[low:high]
+            total = cost.take(start[low:high], mode="clip")  # within range; without a check
+            total += weight[low:high]
             ends = slice(self.ends_of[instant], self.ends_of[instant + 1])
             best = np.minimum.reduceat(total, self.end_first[ends] - low)
             cost[self.ends[ends]] = best
