@@ -42,6 +42,7 @@ from ..telcoloc_qgis.localization import (
     write_judged,
 )
 from ..telcoloc_qgis.outputs import fields_of
+from ..telcoloc_qgis.sites import counted
 from ..telcoloc_qgis.temporal import lines_qml
 from ..telcoloc_qgis.tracks import RECOGNISED
 
@@ -308,7 +309,7 @@ def _partners(run: Run, predicted: Places, true: Places, tolerance_s: float) -> 
     partner = np.full(len(predicted), -1, dtype=np.int64)
     if {"row"} <= predicted.has & true.has:
         partner = same_row(key, predicted.row, predicted.time_s, true_key, true.row, true.time_s, tolerance_s)
-        run.info(f"{int((partner >= 0).sum()):,} points were found by their source_row.")
+        run.info(f"{counted(int((partner >= 0).sum()), 'point was', 'points were')} found by source_row.")
     rest = np.flatnonzero(partner < 0)
     partner[rest] = nearest_in_time(key[rest], predicted.time_s[rest], true_key, true.time_s, tolerance_s)
     return partner

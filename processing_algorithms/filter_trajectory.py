@@ -20,6 +20,7 @@ from qgis.PyQt.QtCore import QMetaType
 from ..models.errors import InputError
 from ..telcoloc_qgis import styles
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
+from ..telcoloc_qgis.sites import counted
 from ..telcoloc_qgis.temporal import date_time, timed_qml
 from ..telcoloc_qgis.tracks import (
     Tracks,
@@ -143,8 +144,8 @@ class FilterTrajectory(TelcoLocAlgorithm):
         x, y, spread = _filtered(run, tracks, sigma)
         moved = np.hypot(x - tracks.x_m, y - tracks.y_m)
         run.info(
-            f"{len(tracks):,} points in {len(tracks.names):,} trajectories were moved by {np.median(moved):.1f} m in the middle, "
-            f"{moved.max():.1f} m at most."
+            f"{counted(len(tracks), 'point')} in {counted(len(tracks.names), 'trajectory', 'trajectories')} moved by "
+            f"{np.median(moved):.1f} m in the middle, {moved.max():.1f} m at most."
         )
         source = run.parameters.source("INPUT")
         crs = source.sourceCrs()

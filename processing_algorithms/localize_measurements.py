@@ -35,6 +35,7 @@ from ..telcoloc_qgis.localization import (
 )
 from ..telcoloc_qgis.measurements import read_measurements
 from ..telcoloc_qgis.outputs import fields_of
+from ..telcoloc_qgis.sites import counted
 from ..telcoloc_qgis.temporal import date_time, timed_qml
 from ..telcoloc_qgis.tracks import write_trajectories
 
@@ -141,8 +142,9 @@ class LocalizeMeasurements(TelcoLocAlgorithm):
             writing = run.progress.phase(self.tr("Writing trajectories"), 0.95, 1.0)
             _write_lines(run, known, located.lon[fixed], located.lat[fixed], located.radius_50_m[fixed], writing)
         run.info(
-            f"{len(known):,} records in {len(known.starts) - 1:,} trajectories were localised, {len(data) / max(seconds, 1e-9):,.0f} "
-            f"records a second; median uncertainty {np.median(located.radius_50_m[fixed]):.0f} m (50 % circle)."
+            f"Localised: {counted(len(known), 'record')} in {counted(len(known.starts) - 1, 'trajectory', 'trajectories')}, "
+            f"{len(data) / max(seconds, 1e-9):,.0f} records a second; median uncertainty "
+            f"{np.median(located.radius_50_m[fixed]):.0f} m (50 % circle)."
         )
         return {
             "POINT_COUNT": len(known),

@@ -33,6 +33,7 @@ from qgis.PyQt.QtGui import QColor
 from ..models.errors import InputError
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
 from ..telcoloc_qgis.outputs import fields_of
+from ..telcoloc_qgis.sites import counted
 from ..telcoloc_qgis.streets import StreetLayer, read_streets
 from ..telcoloc_qgis.temporal import date_time, exported, lines_qml, timed_qml
 from ..telcoloc_qgis.tracks import (
@@ -287,14 +288,17 @@ def _nothing_near(layer: StreetLayer, tracks: Tracks, radius_m: float) -> str:
 def _report(run: Run, tracks: Tracks, matched: Matched, per_second: float) -> None:
     off = int((matched.edge < 0).sum())
     run.info(
-        f"{len(tracks) - off:,} of {len(tracks):,} points are on streets, in {matched.stretches:,} stretches; "
+        f"{len(tracks) - off:,} of {len(tracks):,} points are on streets, in "
+        f"{counted(matched.stretches, 'stretch', 'stretches')}; "
         f"{per_second:,.0f} points/s."
     )
     if off:
-        run.info(f"{off:,} points are off the road and stay where they are.")
+        run.info(f"{counted(off, 'point is', 'points are')} off the road and not moved.")
     split = matched.stretches - len(set(matched_trajectories(tracks, matched).tolist()))
     if split > 0:
-        run.info(f"Paths were split at {split:,} places where no route leads on within MAX_DETOUR and MAX_SPEED.")
+        run.info(
+            f"Paths were split at {counted(split, 'place')} where no route leads on within MAX_DETOUR and MAX_SPEED."
+        )
 
 
 def matched_trajectories(tracks: Tracks, matched: Matched) -> np.ndarray:

@@ -43,6 +43,7 @@ from ..telcoloc_qgis.localization import (
     write_judged,
 )
 from ..telcoloc_qgis.measurements import read_cell_sites, read_measurements
+from ..telcoloc_qgis.sites import counted
 from ..telcoloc_qgis.tracks import transformed
 
 if TYPE_CHECKING:
@@ -289,8 +290,10 @@ def _value_of(text: str) -> float | int | bool | str:
 def _say_data(run: Run, data: Measurements) -> None:
     known = data.has_truth
     run.info(
-        f"{len(data):,} records of {len(data.devices):,} devices in {len(data.starts) - 1:,} trajectories, {len(data.cells):,} cells; "
-        f"{int(known.sum()):,} records in {len(np.unique(data.trajectory[known])):,} trajectories have a true position."
+        f"{counted(len(data), 'record')} of {counted(len(data.devices), 'device')} in "
+        f"{counted(len(data.starts) - 1, 'trajectory', 'trajectories')}, {counted(len(data.cells), 'cell')}; with a true position: "
+        f"{counted(int(known.sum()), 'record')} in "
+        f"{counted(len(np.unique(data.trajectory[known])), 'trajectory', 'trajectories')}."
     )
 
 

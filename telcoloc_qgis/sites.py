@@ -37,6 +37,11 @@ def listed(rows: list[str]) -> str:
     return "; ".join(rows[:NAMED_ROWS]) + (f"; and {more:,} more" if more > 0 else "")
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number with its noun, and what else depends on there being one; `many` is `one` and an s unless given."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def id_text(value: object) -> str:
     """How an attribute value reads as an id: whole numbers without a decimal point, None for NULL and blanks."""
     if value is None or value == NULL:

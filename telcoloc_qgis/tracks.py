@@ -35,7 +35,7 @@ from qgis.PyQt.QtCore import QMetaType
 from ..models.errors import InputError
 from .crs import metric_crs, name_of
 from .outputs import fields_of
-from .sites import id_text, listed, point_of
+from .sites import counted, id_text, listed, point_of
 from .temporal import date_time, lines_qml, seconds_of, timed_qml
 
 if TYPE_CHECKING:
@@ -234,11 +234,13 @@ def read_tracks(
     if rejected:
         run.warn(f"{len(rejected):,} of {len(rejected) + len(id_of):,} points cannot be used: {listed(rejected)}.")
     if unknown:
+        points = counted(len(unknown), "point has", "points have")
         run.warn(
-            f"{len(unknown):,} points have an uncertainty in '{sigma}' that is no number above 0; it counts as unknown: {listed(unknown)}."
+            f"{points} an uncertainty in '{sigma}' that is no number above 0; it counts as unknown: {listed(unknown)}."
         )
     if nameless:
-        run.warn(f"{nameless:,} points have nothing in '{device}'; they count as those of one device.")
+        points = counted(nameless, "point has", "points have")
+        run.warn(f"{points} nothing in '{device}'; all such count as those of one device.")
     by_id = np.argsort(id_of, kind="stable")  # selected features come in any order
     order, starts, group = _sorted(run, code[by_id], time_s[by_id], run.parameters.number("MAX_GAP"), bool(time))
     order = by_id[order]
@@ -299,14 +301,12 @@ def _sorted(
     if timed:
         backwards = int((same & (np.diff(time_s[by_code]) < 0)).sum())
         if backwards:
-            run.info(
-                f"{backwards:,} points are earlier than the one before them in the layer; they were sorted by time."
-            )
+            points = counted(backwards, "point is", "points are")
+            run.info(f"{points} earlier than the one before in the layer; all were sorted by time.")
         twice = int((same & (np.diff(times) == 0)).sum())
         if twice:
-            run.warn(
-                f"{twice:,} points have the same device and time as another; all were kept, in the order of the layer."
-            )
+            points = counted(twice, "point has", "points have")
+            run.warn(f"{points} the same device and time as another; all were kept, in the order of the layer.")
         same &= np.diff(times) <= max_gap_s
     starts = np.concatenate([[0], np.flatnonzero(~same) + 1, [n]]).astype(np.int64)
     return order, starts, code
@@ -505,7 +505,8 @@ def write_trajectories(
 
     single = len(starts) - 1 - len(long_enough)
     if single:
-        run.info(f"{single:,} trajectories have one point only and make no line.")
+        parts = counted(single, "trajectory has", "trajectories have")
+        run.info(f"{parts} one point only, which makes no line.")
     layer = run.outputs.table(
         name, fields, lines(), QgsWkbTypes.Type.LineStringM, crs, progress, max(len(long_enough), 1)
     )

@@ -158,7 +158,7 @@ def test_devices_and_long_gaps_are_trajectories_of_their_own(smooth):
         ("phone", "phone #2", 5),
         ("other", "other", 10),
     }
-    assert "1 trajectories have one point only and make no line." in ran.text
+    assert "1 trajectory has one point only, which makes no line." in ran.text
     assert smooth(INPUT=points(rows), MAX_GAP=2000)[0]["TRAJECTORY_COUNT"] == 3
 
 
@@ -249,12 +249,12 @@ def test_times_out_of_order_are_sorted_and_said_and_those_twice_too(smooth):
     rows = drive(12)
     swapped = [*rows[:3], rows[4], rows[3], *rows[5:]]
     ran, after, _ = smooth(INPUT=points(swapped))
-    assert "1 points are earlier than the one before them in the layer; they were sorted by time." in ran.infos
+    assert "1 point is earlier than the one before in the layer; all were sorted by time." in ran.infos
     straight = {feature["note"]: xy(feature) for feature in smooth(INPUT=points(rows))[1]}
     for feature in after:
         np.testing.assert_allclose(xy(feature), straight[feature["note"]], atol=1e-6)
     ran, after, paths = smooth(INPUT=points(rows + rows[5:6]))
-    assert any("1 points have the same device and time as another" in text for text in ran.warnings)
+    assert any("1 point has the same device and time as another" in text for text in ran.warnings)
     assert len(after) == 13
     assert np.isfinite([xy(feature) for feature in after]).all()
     assert paths[0]["points"] == 13
@@ -274,7 +274,7 @@ def test_points_without_a_device_are_those_of_one(smooth):
     rows = [(wkt, None if i % 2 else "a", *rest) for i, (wkt, _, *rest) in enumerate(drive(8))]
     ran, _, _ = smooth(INPUT=points(rows))
     assert ran["TRAJECTORY_COUNT"] == 2
-    assert "4 points have nothing in 'device'; they count as those of one device." in ran.warnings
+    assert "4 points have nothing in 'device'; all such count as those of one device." in ran.warnings
 
 
 def test_without_a_time_field_one_sentence(no_path):

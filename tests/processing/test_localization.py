@@ -479,7 +479,7 @@ def test_one_record_is_a_point_without_a_line(run, data, trained, tmp_path):
     ran = run("localizemeasurements", INPUT=measured(rows), MODEL=trained["MODEL"], **outputs)
     assert ran["TRAJECTORY_COUNT"] == 2
     assert len(features_of(ran["TRAJECTORIES"])[1]) == 1
-    assert "1 trajectories have one point only and make no line." in ran.infos
+    assert "1 trajectory has one point only, which makes no line." in ran.infos
 
 
 def test_rows_out_of_order_and_twice_do_not_matter(run, data, trained, tmp_path):

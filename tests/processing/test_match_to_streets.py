@@ -426,12 +426,8 @@ def test_times_out_of_order_or_twice_are_sorted_and_said(match):
     _, expected, _ = match()
     shuffled = [rows[i] for i in np.random.default_rng(0).permutation(20)]
     ran, moved, paths = match(INPUT=points([*shuffled, shuffled[3]]))
-    assert re.search(
-        r"\d+ points are earlier than the one before them in the layer; they were sorted by time\.", ran.text
-    )
-    assert (
-        "1 points have the same device and time as another; all were kept, in the order of the layer." in ran.warnings
-    )
+    assert re.search(r"\d+ points are earlier than the one before in the layer; all were sorted by time\.", ran.text)
+    assert "1 point has the same device and time as another; all were kept, in the order of the layer." in ran.warnings
     assert len(paths) == 1
     by_time = {feature["time"].toSecsSinceEpoch(): xy(feature) for feature in expected}
     for feature in moved:
