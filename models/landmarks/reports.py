@@ -67,7 +67,7 @@ def gather_reports(known: Measurements, noise_floor_dbm: float, antennas: int, a
     column = np.where(np.isfinite(rss), known.cell, -1)
     limit = _limits(known, rss, noise_floor_dbm)
     if not average_s or not len(known):
-        return _strongest(column, rss, limit, antennas)
+        return strongest(column, rss, limit, antennas)
     parts = [
         _averaged(known.time_s[start:stop], column[start:stop], rss[start:stop], limit[start:stop], antennas, average_s)
         for start, stop in zip(known.starts[:-1], known.starts[1:])
@@ -94,7 +94,7 @@ def _limits(known: Measurements, rss: np.ndarray, floor_dbm: float) -> np.ndarra
     return np.where(full, np.maximum(weakest, floor_dbm), floor_dbm)
 
 
-def _strongest(column: np.ndarray, rss: np.ndarray, limit: np.ndarray, most: int) -> Reports:
+def strongest(column: np.ndarray, rss: np.ndarray, limit: np.ndarray, most: int) -> Reports:
     """The strongest antennas first, at most `most`."""
     order = np.argsort(np.where(column >= 0, -rss, np.inf), axis=1, kind="stable")[:, :most]
     best = np.full((len(column), most), -1, dtype=np.int32)
@@ -128,4 +128,4 @@ def _averaged(
     often[alone] = named[alone] > 0
     mean = np.where(often, window(total) / np.maximum(times, 1), np.nan)
     heard = np.where(often, codes, -1)
-    return _strongest(heard, mean, window(limit) / (stop - start), most)
+    return strongest(heard, mean, window(limit) / (stop - start), most)

@@ -349,7 +349,7 @@ def _misfit(part: Reports, floored: np.ndarray, shift_db: np.ndarray, settings: 
         sums /= part.n_antennas[:, None].astype(np.float32)
         squares -= sums
     if settings.looks_at_unheard:
-        # Reports are grouped by their limit, in steps of 1 dB, so that the excess of the table over it is computed once a group.
+        # Reports are grouped by their limit, in whole decibels upwards, so that the excess of the table over it is computed once a group.
         limit = _limit(part, shift_db)
         silent = np.ones((len(part), len(floored)), dtype=np.float32)
         there = part.heard >= 0
@@ -362,7 +362,7 @@ def _misfit(part: Reports, floored: np.ndarray, shift_db: np.ndarray, settings: 
 
 
 def _limit(part: Reports, shift_db: np.ndarray) -> np.ndarray:
-    return np.rint(part.limit_dbm - shift_db)
+    return np.ceil(part.limit_dbm - shift_db)
 
 
 def _exact(
