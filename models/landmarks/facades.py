@@ -1,0 +1,512 @@
+"""Façades that do not exist, and photos of them: for benchmarks, tests and the sample city.
+
+A façade is painted on its plane, with its neighbours, the sky above and the street below. A photo is the picture of that plane in
+a pinhole camera, from anywhere in the street, under any light, with cars, trees and people in front, blurred, noisy and compressed.
+All is drawn from a seed. Façades of one town are alike on purpose: they share palettes, storey heights and kinds of windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+#: Scale of the painted plane [px/m], what it shows (width; from below the street to the sky), and where the street begins [m].
+SCALE, WIDTH_M, BELOW_M, ABOVE_M = 12, 108.0, 7.0, 31.0
+#: Size of photos (width, height) [px] and the horizontal angle of view of a phone [°].
+PHOTO_PX, ANGLE_DEG = (320, 240), 62.0
+#: Where the eye is above the street [m].
+EYE_M = 1.6
+_WALLS = (
+    (214, 198, 168), (200, 176, 136), (188, 150, 118), (170, 104, 84), (152, 84, 68), (186, 182, 174), (160, 160, 158),
+    (206, 206, 200), (176, 190, 198), (204, 168, 158), (190, 196, 170), (224, 214, 192), (140, 128, 116), (196, 158, 98),
+)  # fmt: skip
+_STONES = ((222, 216, 204), (196, 188, 176), (168, 162, 152), (236, 232, 224), (120, 112, 106))
+_WOODS = ((70, 46, 34), (40, 62, 52), (96, 30, 30), (36, 44, 70), (232, 228, 220), (58, 58, 60))
+_GLASS = ((62, 74, 88), (84, 98, 112), (48, 54, 60), (104, 122, 138))
+_ROOFS = ((118, 70, 54), (84, 84, 90), (96, 108, 106), (70, 62, 60), (140, 92, 66))
+_SIGNS = ((176, 36, 40), (24, 92, 60), (30, 60, 128), (214, 168, 40), (40, 40, 44), (226, 222, 214))
+_CARS = ((180, 30, 34), (40, 60, 110), (30, 30, 34), (210, 210, 212), (128, 132, 136), (60, 96, 72))
+#: Luminance quantisation of ITU-T T.81, table K.1, in rows.
+_JPEG = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62], [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    dtype=float,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facade:
+    """A painted plane.
+
+    Parameters
+    ----------
+    plane
+        Colours, shape (rows, columns, 3), float32; row 0 is `ABOVE_M` above the street, column 0 `WIDTH_M` / 2 left of the middle.
+    width_m, height_m
+        Of the façade in the middle.
+    """
+
+    plane: np.ndarray
+    width_m: float
+    height_m: float
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a photo is taken from, under which light, and what stands in front.
+
+    Parameters
+    ----------
+    aside_m, distance_m
+        Of the camera, to the right of the middle of the façade, and from it.
+    yaw_deg, pitch_deg, roll_deg
+        Of the camera, from looking at the middle of the façade; to the right, up and clockwise.
+    gain
+        Of each channel, shape (3,): exposure and white balance.
+    contrast
+        Exponent of the tone curve.
+    shadow
+        How dark a shadow of the houses opposite is, 0 for none; `shadow_from` and `shadow_slope` tell where it lies.
+    cars, trees, people
+        How many stand in front.
+    blur_px, noise, quality
+        Standard deviations of blur [px] and of noise [grey levels], and the quality of JPEG.
+    """
+
+    aside_m: float = 0.0
+    distance_m: float = 20.0
+    yaw_deg: float = 0.0
+    pitch_deg: float = 0.0
+    roll_deg: float = 0.0
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    contrast: float = 1.0
+    shadow: float = 0.0
+    shadow_from: float = 0.5
+    shadow_slope: float = 0.0
+    cars: int = 0
+    trees: int = 0
+    people: int = 0
+    blur_px: float = 0.5
+    noise: float = 1.5
+    quality: int = 90
+
+
+def make_facade(seed: int | np.random.Generator) -> Facade:
+    """Paint a façade and its neighbours.
+
+    Parameters
+    ----------
+    seed
+        Equal seeds give equal façades.
+    """
+    rng = np.random.default_rng(seed)
+    plane = _Plane(rng)
+    width, height = _building(plane, rng, 0.0, None)
+    for side in (-1, 1):
+        edge = side * width / 2
+        while abs(edge) < WIDTH_M / 2:
+            gap = rng.choice([0.0, 0.0, 0.0, 5.0])
+            next_width = rng.uniform(10.0, 20.0)
+            _building(plane, rng, edge + side * (gap + next_width / 2), next_width)
+            edge += side * (gap + next_width)
+    plane.grain(rng)
+    return Facade(plane.colours, width, height)
+
+
+class _Plane:
+    """A canvas in metres: x to the right of the middle, y above the street."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        rows, columns = int((ABOVE_M + BELOW_M) * SCALE), int(WIDTH_M * SCALE)
+        up = np.linspace(1.0, 0.0, rows)[:, None, None]
+        high, low = np.array([118.0, 160.0, 206.0]), np.array([206.0, 220.0, 230.0])
+        overcast = rng.uniform(0.0, 1.0)
+        sky = up * ((1 - overcast) * high + overcast * 196.0) + (1 - up) * low
+        self.colours = np.broadcast_to(sky, (rows, columns, 3)).astype(np.float32)
+        ground = float(rng.uniform(84, 116))
+        self.rectangle(-WIDTH_M, WIDTH_M, -BELOW_M, 0.0, (ground, ground, ground + 2))
+        self.rectangle(-WIDTH_M, WIDTH_M, -1.1, 0.0, (ground + 52, ground + 50, ground + 46))
+        self.rectangle(-WIDTH_M, WIDTH_M, -1.2, -1.1, (ground - 20, ground - 20, ground - 20))
+
+    def box(self, x0: float, x1: float, y0: float, y1: float) -> tuple[slice, slice]:
+        """Pixels of a rectangle."""
+        columns = np.clip(np.round((np.array([x0, x1]) + WIDTH_M / 2) * SCALE), 0, self.colours.shape[1]).astype(int)
+        rows = np.clip(np.round((ABOVE_M - np.array([y1, y0])) * SCALE), 0, self.colours.shape[0]).astype(int)
+        return slice(rows[0], rows[1]), slice(columns[0], columns[1])
+
+    def rectangle(self, x0: float, x1: float, y0: float, y1: float, colour: np.ndarray | tuple[float, ...]) -> None:
+        """Fill a rectangle."""
+        self.colours[self.box(x0, x1, y0, y1)] = colour
+
+    def where(self, x0: float, x1: float, y0: float, y1: float) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
+        """Coordinates of the pixels of a rectangle, x of shape (1, columns) and y of shape (rows, 1)."""
+        part = self.box(x0, x1, y0, y1)
+        x = (np.arange(part[1].start, part[1].stop) + 0.5) / SCALE - WIDTH_M / 2
+        y = ABOVE_M - (np.arange(part[0].start, part[0].stop) + 0.5) / SCALE
+        return x[None, :], y[:, None], part
+
+    def disc(
+        self, x: float, y: float, radius: float, colour: np.ndarray | tuple[float, ...], above: float = -1e9
+    ) -> None:
+        """Fill a disc, or what of it is higher than `above`."""
+        px, py, part = self.where(x - radius, x + radius, max(y - radius, above), y + radius)
+        self.colours[part][(px - x) ** 2 + (py - y) ** 2 < radius**2] = colour
+
+    def gable(self, x0: float, x1: float, y0: float, y1: float, colour: np.ndarray | tuple[float, ...]) -> None:
+        """Fill a triangle on the base y0 with its top at y1."""
+        px, py, part = self.where(x0, x1, y0, y1)
+        middle, half = (x0 + x1) / 2, (x1 - x0) / 2
+        self.colours[part][np.abs(px - middle) / half + (py - y0) / max(y1 - y0, 1e-6) < 1.0] = colour
+
+    def grain(self, rng: np.random.Generator) -> None:
+        """Roughen and stain all surfaces."""
+        rows, columns = self.colours.shape[:2]
+        fine = rng.normal(0.0, 4.0, (rows, columns, 1))
+        coarse = ndimage.zoom(rng.normal(0.0, 1.0, (rows // 24 + 2, columns // 24 + 2)), 24, order=1)[
+            :rows, :columns, None
+        ]
+        self.colours = np.clip(self.colours + fine + 5.0 * coarse, 0, 255).astype(np.float32)
+
+
+def _pick(rng: np.random.Generator, palette: tuple[tuple[int, int, int], ...], vary: float = 8.0) -> np.ndarray:
+    """A colour of a palette, slightly off."""
+    return np.clip(np.array(palette[rng.integers(len(palette))]) + rng.normal(0.0, vary, 3), 8, 247)
+
+
+def _building(plane: _Plane, rng: np.random.Generator, x: float, width_m: float | None) -> tuple[float, float]:
+    """Paint a building around x and return its width and height [m]; without a width it draws its own."""
+    storeys = int(rng.integers(2, 7))
+    bays = int(rng.integers(3, 9)) if width_m is None else max(2, round(width_m / rng.uniform(2.6, 4.2)))
+    width = bays * rng.uniform(2.6, 4.2) if width_m is None else width_m
+    width = float(np.clip(width, 10.0, 26.0))
+    ground, storey = float(rng.uniform(3.6, 5.2)), float(rng.uniform(2.9, 3.8))
+    eaves = ground + (storeys - 1) * storey + rng.uniform(0.2, 0.8)
+    left, right = x - width / 2, x + width / 2
+    wall, stone = _pick(rng, _WALLS), _pick(rng, _STONES)
+    plane.rectangle(left, right, 0.0, eaves, wall)
+    if rng.random() < 0.3:  # courses of bricks
+        for y in np.arange(ground, eaves, 0.5):
+            plane.rectangle(left, right, y, y + 0.09, wall * 0.88)
+    base = rng.integers(4)
+    if base:
+        plane.rectangle(left, right, 0.0, ground, (wall * 0.85, stone, stone * 0.9)[base - 1])
+    _roof(plane, rng, left, right, eaves, wall, stone)
+    _windows(plane, rng, left, right, ground, storey, storeys, bays, stone)
+    _ground_floor(plane, rng, left, right, ground, bays, stone)
+    if rng.random() < 0.6:
+        plane.rectangle(left, right, ground - 0.2, ground + 0.15, stone)
+    if rng.random() < 0.35:
+        for floor in range(1, storeys - 1):
+            plane.rectangle(left, right, ground + floor * storey - 0.12, ground + floor * storey + 0.08, stone)
+    if rng.random() < 0.35:  # pilasters at the corners
+        for end in (left, right - 0.6):
+            plane.rectangle(end, end + 0.6, 0.0, eaves, stone * 0.96)
+    return width, eaves
+
+
+def _roof(
+    plane: _Plane,
+    rng: np.random.Generator,
+    left: float,
+    right: float,
+    eaves: float,
+    wall: np.ndarray,
+    stone: np.ndarray,
+) -> None:
+    roof, kind = _pick(rng, _ROOFS), rng.integers(6)
+    middle, width = (left + right) / 2, right - left
+    if kind == 0:  # mansard with dormers
+        plane.rectangle(left + 0.2, right - 0.2, eaves, eaves + 2.6, roof)
+        for x in np.linspace(left, right, int(rng.integers(3, 6)) + 1)[1:-1]:
+            plane.rectangle(x - 0.7, x + 0.7, eaves + 0.3, eaves + 1.9, stone)
+            plane.rectangle(x - 0.45, x + 0.45, eaves + 0.5, eaves + 1.7, _GLASS[0])
+    elif kind == 1:  # a gable to the street
+        top = eaves + width * rng.uniform(0.25, 0.45)
+        plane.gable(left, right, eaves, top, stone)
+        plane.gable(left + 0.7, right - 0.7, eaves, top - 0.6, wall)
+        plane.disc(middle, eaves + 1.7, 0.8, _GLASS[1])
+    elif kind == 2:  # a pediment over the middle
+        plane.gable(middle - width / 4, middle + width / 4, eaves, eaves + width / 9, stone)
+        plane.gable(
+            middle - width / 4 + 0.8, middle + width / 4 - 0.8, eaves + 0.2, eaves + width / 9 - 0.5, wall * 0.92
+        )
+    elif kind == 3:  # a tower at one end
+        end = left if rng.random() < 0.5 else right - 5.0
+        top = eaves + rng.uniform(4.0, 8.0)
+        plane.rectangle(end, end + 5.0, eaves, top, wall)
+        plane.rectangle(end - 0.2, end + 5.2, top - 0.3, top, stone)
+        plane.gable(end - 0.2, end + 5.2, top, top + rng.uniform(2.0, 6.0), roof)
+        plane.disc(end + 2.5, top - 2.0, 1.1, stone)
+        plane.disc(end + 2.5, top - 2.0, 0.8, (238, 236, 226))
+    elif kind == 4:  # a tiled roof seen from below
+        plane.rectangle(left - 0.3, right + 0.3, eaves, eaves + rng.uniform(1.2, 2.2), roof)
+    else:  # a parapet
+        plane.rectangle(left, right, eaves, eaves + 0.9, stone * 0.97)
+    plane.rectangle(left - 0.3, right + 0.3, eaves - 0.2, eaves + 0.3, stone)
+
+
+def _windows(
+    plane: _Plane,
+    rng: np.random.Generator,
+    left: float,
+    right: float,
+    ground: float,
+    storey: float,
+    storeys: int,
+    bays: int,
+    stone: np.ndarray,
+) -> None:
+    glass, frame, shutter = _pick(rng, _GLASS), _pick(rng, _WOODS[4:] + _STONES[:1]), _pick(rng, _WOODS)
+    pitch = (right - left) / bays
+    width, height = pitch * rng.uniform(0.32, 0.62), storey * rng.uniform(0.45, 0.68)
+    surround, arched, shutters = rng.random() < 0.6, rng.random() < 0.3, rng.random() < 0.25
+    cross, pediments, balconies = int(rng.integers(3)), rng.random() < 0.25, int(rng.integers(5))
+    ribbon = rng.random() < 0.12  # an office of glass bands
+    for floor in range(storeys - 1):
+        sill = ground + floor * storey + 0.25 * storey
+        if ribbon:
+            plane.rectangle(left + 0.5, right - 0.5, sill, sill + height, glass)
+            for x in np.linspace(left + 0.5, right - 0.5, 2 * bays + 1):
+                plane.rectangle(x - 0.06, x + 0.06, sill, sill + height, frame)
+            continue
+        for bay in range(bays):
+            x = left + (bay + 0.5) * pitch
+            x0, x1, top = x - width / 2, x + width / 2, sill + height
+            if surround:
+                plane.rectangle(x0 - 0.18, x1 + 0.18, sill - 0.15, top + 0.2, stone)
+                if arched:
+                    plane.disc(x, top, width / 2 + 0.18, stone, top)
+            if shutters:
+                plane.rectangle(x0 - width * 0.45, x1 + width * 0.45, sill, top, shutter)
+            tint = glass * rng.uniform(0.8, 1.25)
+            plane.rectangle(x0, x1, sill, top, frame)
+            plane.rectangle(x0 + 0.1, x1 - 0.1, sill + 0.1, top - 0.1, tint)
+            if arched:
+                plane.disc(x, top - 0.05, width / 2, frame, top - 0.05)
+                plane.disc(x, top - 0.05, width / 2 - 0.1, tint, top)
+            if cross >= 1:
+                plane.rectangle(x - 0.05, x + 0.05, sill, top, frame)
+            if cross == 2:
+                plane.rectangle(x0, x1, sill + 0.62 * height, sill + 0.62 * height + 0.09, frame)
+            if pediments and floor == 0:
+                plane.gable(x0 - 0.3, x1 + 0.3, top + 0.25, top + 0.8, stone)
+            if rng.random() < 0.3:  # a curtain or a blind
+                plane.rectangle(
+                    x0 + 0.1, x1 - 0.1, top - 0.1 - height * rng.uniform(0.15, 0.6), top - 0.1, (222, 218, 206)
+                )
+        if balconies == floor:
+            plane.rectangle(left + pitch * 0.2, right - pitch * 0.2, sill - 0.25, sill - 0.05, stone * 0.8)
+            for x in np.arange(left + pitch * 0.2, right - pitch * 0.2, 0.33):
+                plane.rectangle(x, x + 0.09, sill - 0.1, sill + 0.9, (44, 44, 48))
+
+
+def _ground_floor(
+    plane: _Plane, rng: np.random.Generator, left: float, right: float, ground: float, bays: int, stone: np.ndarray
+) -> None:
+    glass, wood, sign = _pick(rng, _GLASS), _pick(rng, _WOODS), _pick(rng, _SIGNS)
+    pitch = (right - left) / bays
+    door = int(rng.integers(bays))
+    kind = rng.integers(4)
+    if kind == 0:  # shop fronts under a sign
+        plane.rectangle(left + 0.4, right - 0.4, ground - 1.0, ground - 0.35, sign)
+    for bay in range(bays):
+        x = left + (bay + 0.5) * pitch
+        if bay == door:
+            plane.rectangle(x - 0.95, x + 0.95, 0.0, 2.9, stone)
+            plane.rectangle(x - 0.7, x + 0.7, 0.0, 2.6, wood)
+            plane.rectangle(x - 0.7, x + 0.7, 2.15, 2.6, glass)
+            continue
+        if kind == 0:
+            plane.rectangle(x - 0.42 * pitch, x + 0.42 * pitch, 0.5, ground - 1.1, glass * rng.uniform(0.85, 1.3))
+            if rng.random() < 0.3:
+                plane.rectangle(x - 0.45 * pitch, x + 0.45 * pitch, ground - 1.7, ground - 1.0, sign * 0.9)
+        elif kind == 1:  # arcade
+            half = 0.36 * pitch
+            plane.rectangle(x - half, x + half, 0.0, ground - 0.6 - half, glass * 0.7)
+            plane.disc(x, ground - 0.6 - half, half, glass * 0.7, ground - 0.6 - half - 0.05)
+        else:
+            plane.rectangle(x - 0.28 * pitch, x + 0.28 * pitch, 1.1, min(2.9, ground - 0.7), glass)
+            plane.rectangle(x - 0.05, x + 0.05, 1.1, min(2.9, ground - 0.7), wood)
+
+
+def reference_view(facade: Facade, rng: np.random.Generator) -> View:
+    """How somebody takes the photo of a landmark on purpose: from the front, in good light, with little in front."""
+    fills = max(facade.width_m, 1.15 * facade.height_m)
+    return View(
+        aside_m=float(rng.normal(0.0, 0.05)) * facade.width_m,
+        distance_m=float(np.clip(0.95 * fills * rng.uniform(0.95, 1.1), 12.0, 34.0)),
+        pitch_deg=float(rng.uniform(-1.0, 3.0)),
+        cars=int(rng.integers(2)),
+        people=int(rng.integers(3)),
+    )
+
+
+def query_view(facade: Facade, rng: np.random.Generator, change: float = 1.0) -> View:
+    """How a passer-by takes it: from aside, nearer or farther, in other light, with cars, trees and people in front.
+
+    Parameters
+    ----------
+    change
+        How much differs from `reference_view`: 0 nothing but chance, 1 as in the benchmark (up to 22° aside, 25 % in distance, a stop
+        of light, 7 % of white balance, shadows, a sixth of the picture hidden).
+    """
+    first = reference_view(facade, rng)
+    aside = change * rng.uniform(-0.4, 0.4)
+    light = 2.0 ** (change * rng.uniform(-0.55, 0.45))
+    balance = np.exp(change * rng.normal(0.0, 0.045, 3))
+    red, green, blue = (light * balance).tolist()
+    return replace(
+        first,
+        aside_m=first.aside_m + aside * first.distance_m,
+        distance_m=first.distance_m * float(np.exp(change * rng.uniform(-0.2, 0.25))),
+        yaw_deg=change * float(rng.normal(0.0, 3.0)),
+        pitch_deg=first.pitch_deg + change * float(rng.normal(0.0, 2.0)),
+        roll_deg=change * float(rng.normal(0.0, 1.5)),
+        gain=(red, green, blue),
+        contrast=float(np.exp(change * rng.normal(0.0, 0.12))),
+        shadow=float(rng.uniform(0.15, 0.45)) * (rng.random() < 0.5 * change),
+        shadow_from=float(rng.uniform(0.2, 0.8)),
+        shadow_slope=float(rng.normal(0.0, 0.6)),
+        cars=int(rng.integers(0, 3)),
+        trees=int(rng.random() < 0.4 * change),
+        people=int(rng.integers(0, 5)),
+        blur_px=0.5 + change * float(rng.uniform(0.0, 0.8)),
+        noise=1.5 + change * float(rng.uniform(0.0, 4.0)),
+        quality=int(90 - change * rng.uniform(0, 35)),
+    )
+
+
+def photograph(facade: Facade, view: View, rng: np.random.Generator, size_px: tuple[int, int] = PHOTO_PX) -> np.ndarray:
+    """Take a photo, shape (height, width, 3), uint8.
+
+    Parameters
+    ----------
+    rng
+        Draws what passes by and the noise.
+    """
+    picture = _projected(facade, view, size_px)
+    rows, columns = picture.shape[:2]
+    if view.shadow:
+        x = np.linspace(0, 1, columns)[None, :, None]
+        y = np.linspace(0, 1, rows)[:, None, None]
+        edge = 1 / (1 + np.exp(-(y - view.shadow_from - view.shadow_slope * (x - 0.5)) / 0.02))
+        picture = picture * (1 - view.shadow * edge)
+    for _ in range(view.trees):
+        _tree(picture, rng)
+    for _ in range(view.cars):
+        _car(picture, rng)
+    for _ in range(view.people):
+        _person(picture, rng)
+    picture = np.clip(picture * np.array(view.gain), 0, 255)
+    picture = 255.0 * (picture / 255.0) ** view.contrast
+    picture = ndimage.gaussian_filter(picture, (view.blur_px, view.blur_px, 0))
+    picture = picture + rng.normal(0.0, view.noise, picture.shape)
+    return _compressed(np.clip(picture, 0, 255), view.quality)
+
+
+def unknown_photo(rng: np.random.Generator, size_px: tuple[int, int] = PHOTO_PX) -> np.ndarray:
+    """A photo that shows no landmark: a house of no note, a park, or a wall near by, shape (height, width, 3), uint8."""
+    kind = rng.integers(4)
+    facade = make_facade(rng)
+    view = query_view(facade, rng)
+    if kind == 1:  # along the street
+        view = replace(view, yaw_deg=view.yaw_deg + float(rng.choice([-38.0, 38.0])))
+    elif kind == 2:  # a park
+        view = replace(view, trees=6, people=4)
+    elif kind == 3:  # a wall near by
+        view = replace(view, distance_m=6.0, aside_m=float(rng.uniform(-3, 3)))
+    return photograph(facade, view, rng, size_px)
+
+
+def _projected(facade: Facade, view: View, size_px: tuple[int, int]) -> np.ndarray:
+    """The plane in a pinhole camera, shape (height, width, 3), float."""
+    width, height = size_px
+    focal = width / 2 / np.tan(np.radians(ANGLE_DEG) / 2)
+    aim_y = 0.42 * facade.height_m
+    yaw = np.arctan2(-view.aside_m, view.distance_m) + np.radians(view.yaw_deg)
+    pitch = np.arctan2(aim_y - EYE_M, np.hypot(view.aside_m, view.distance_m)) + np.radians(view.pitch_deg)
+    roll = np.radians(view.roll_deg)
+    u = (np.arange(width) + 0.5 - width / 2)[None, :] / focal
+    v = (height / 2 - np.arange(height) - 0.5)[:, None] / focal
+    u, v = u * np.cos(roll) - v * np.sin(roll), u * np.sin(roll) + v * np.cos(roll)
+    up, ahead = v * np.cos(pitch) + np.sin(pitch), np.cos(pitch) - v * np.sin(pitch)
+    right, ahead = u * np.cos(yaw) + ahead * np.sin(yaw), ahead * np.cos(yaw) - u * np.sin(yaw)
+    reach = view.distance_m / np.maximum(ahead, 0.02)
+    x, y = view.aside_m + right * reach, EYE_M + up * reach
+    rows = (ABOVE_M - y) * SCALE - 0.5
+    columns = (x + WIDTH_M / 2) * SCALE - 0.5
+    coarse = max(0.0, float(np.median(reach)) * SCALE / focal / 2 - 0.35)  # what one pixel covers of the plane
+    plane = ndimage.gaussian_filter(facade.plane, (coarse, coarse, 0)) if coarse > 0.1 else facade.plane
+    return np.stack(
+        [
+            ndimage.map_coordinates(plane[..., channel], [rows, columns], order=1, mode="nearest")
+            for channel in range(3)
+        ],
+        axis=-1,
+    ).astype(float)
+
+
+def _grid(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of pixels as shares of the picture's height: x from its middle, y from its lower edge upwards."""
+    rows, columns = picture.shape[:2]
+    return (np.arange(columns) + 0.5 - columns / 2)[None, :] / rows, (rows - np.arange(rows) - 0.5)[:, None] / rows
+
+
+def _tree(picture: np.ndarray, rng: np.random.Generator) -> None:
+    x, y = _grid(picture)
+    at, crown, size = rng.uniform(-0.65, 0.65), rng.uniform(0.42, 0.62), rng.uniform(0.11, 0.19)
+    bark = np.array([74.0, 60.0, 48.0]) * rng.uniform(0.8, 1.2)
+    picture[(np.abs(x - at) < 0.018) & (y < crown) & (y > 0.04)] = bark
+    for _ in range(26):
+        cx, cy = at + rng.normal(0.0, 0.5 * size), crown + rng.normal(0.0, 0.5 * size)
+        leaf = np.array([60.0, 92.0, 44.0]) * rng.uniform(0.65, 1.3)
+        picture[(x - cx) ** 2 + (y - cy) ** 2 < (size * rng.uniform(0.2, 0.4)) ** 2] = leaf
+
+
+def _car(picture: np.ndarray, rng: np.random.Generator) -> None:
+    x, y = _grid(picture)
+    at, low, size = rng.uniform(-0.6, 0.6), rng.uniform(0.02, 0.1), rng.uniform(0.2, 0.3)
+    paint = _pick(rng, _CARS)
+    along, up = (x - at) / size, (y - low) / size
+    picture[(np.abs(along) < 0.8) & (np.abs(up - 0.28) < 0.17)] = paint
+    roof = (np.abs(along) < 0.5 - 0.5 * (up - 0.42)) & (up > 0.42) & (up < 0.68)
+    picture[roof] = paint * 0.9
+    picture[(np.abs(along) < 0.44 - 0.5 * (up - 0.42)) & (up > 0.46) & (up < 0.64)] = (52, 60, 68)
+    for wheel in (-0.48, 0.48):
+        picture[(along - wheel) ** 2 + (up - 0.13) ** 2 < 0.13**2] = (28, 28, 30)
+
+
+def _person(picture: np.ndarray, rng: np.random.Generator) -> None:
+    x, y = _grid(picture)
+    at, low, size = rng.uniform(-0.65, 0.65), rng.uniform(0.02, 0.14), rng.uniform(0.16, 0.28)
+    along, up = (x - at) / size, (y - low) / size
+    picture[(np.abs(along) < 0.11) & (up > 0) & (up < 0.46)] = _pick(rng, _WOODS)
+    picture[(np.abs(along) < 0.15) & (up >= 0.46) & (up < 0.84)] = _pick(rng, _SIGNS, 24.0)
+    picture[along**2 + (up - 0.92) ** 2 < 0.085**2] = (196, 152, 126)
+
+
+def _compressed(picture: np.ndarray, quality: int) -> np.ndarray:
+    """What JPEG of a quality [1 to 100] leaves of a picture; chrominance is quantised like luminance, twice as coarsely."""
+    scale = (5000 / quality if quality < 50 else 200 - 2 * quality) / 100
+    steps = np.maximum(np.floor(_JPEG * scale + 0.5), 1.0)
+    rows, columns = picture.shape[:2]
+    padded = np.pad(picture, ((0, -rows % 8), (0, -columns % 8), (0, 0)), mode="edge")
+    ycc = padded @ _TO_YCC.T
+    blocks = ycc.reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8, 3)
+    frequencies = np.einsum("ui,aibjc,vj->aubvc", _COSINES, blocks - 128.0, _COSINES, optimize=True)
+    coarse = steps[None, :, None, :, None] * np.array([1.0, 2.0, 2.0])
+    frequencies = np.round(frequencies / coarse) * coarse
+    blocks = np.einsum("ui,aubvc,vj->aibjc", _COSINES, frequencies, _COSINES, optimize=True) + 128.0
+    rgb = blocks.reshape(padded.shape)[:rows, :columns] @ np.linalg.inv(_TO_YCC).T
+    return np.clip(np.round(rgb), 0, 255).astype(np.uint8)
+
+
+_TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_COSINES = np.sqrt(np.where(np.arange(8) == 0, 1 / 8, 1 / 4))[:, None] * np.cos(
+    np.pi / 8 * np.arange(8)[:, None] * (np.arange(8)[None, :] + 0.5)
+)
