@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress, span
+from ..trajectory.joins import common_codes, nearest_in_time
 from .candidates import Candidates
 from .constrained_kalman import predicted, smoothed
 from .landmark_set import Landmarks, Matches
@@ -72,18 +73,19 @@ def track(
     settings = settings or TrackSettings()
     if matches is not None and len(matches) and landmarks is None:
         raise InputError("There are matches of landmarks but no landmarks; give the landmarks they name.")
-    seen_instant, used = np.empty(0, np.int64), np.zeros(0, bool)
-    where = np.empty((0, 2))
+    seen, instant = np.empty(0, np.int64), np.empty(0, np.int64)  # matches, and where they belong
+    used, where = np.zeros(0, bool), np.empty((0, 2))
     if matches is not None and landmarks is not None:
-        on_map = np.isin(np.arange(len(landmarks)), distance.spots(landmarks.xy_m).owner)
-        seen_instant = np.where(on_map[matches.landmark], instants_of(candidates, matches, settings.match_s), -1)
-        used = seen_instant >= 0
         where = landmarks.xy_m
+        on_map = np.isin(np.arange(len(landmarks)), distance.spots(where).owner)
+        seen, instant = crossings(candidates, matches, settings.match_s)
+        kept = on_map[matches.landmark[seen]]
+        seen, instant = seen[kept], instant[kept]
+        used = np.isin(np.arange(len(matches)), seen)
     n = len(candidates)
-    hybrid = settings.mode == HYBRID
-    rows = np.flatnonzero(used) if hybrid else np.empty(0, np.int64)
     mandatory = np.zeros(n, bool)
-    nodes = _nodes(candidates, distance, seen_instant, rows, matches, where, mandatory)
+    hybrid = slice(None if settings.mode == HYBRID else 0)
+    nodes = _nodes(candidates, distance, matches, seen[hybrid], instant[hybrid], where, mandatory)
     xy = np.full((n, 2), np.nan)
     kind, part = np.full(n, FILLED, np.int8), np.full(n, -1)
     chosen_node = np.full(n, -1)
@@ -116,10 +118,10 @@ def track(
     candidate[there], landmark[there] = nodes.candidate[chosen_node[there]], nodes.landmark[chosen_node[there]]
     kind[candidate >= 0] = CANDIDATE
     if settings.mode == NON_HYBRID and matches is not None:
-        for match in np.flatnonzero(used)[np.argsort(matches.fiducial[used], kind="stable")].tolist():
-            at = seen_instant[match]  # a fiducial one has the last word
-            landmark[at], candidate[at] = matches.landmark[match], -1
-            xy[at] = where[landmark[at]]
+        order = np.argsort(matches.fiducial[seen], kind="stable")  # a fiducial one has the last word
+        landmark[instant[order]] = matches.landmark[seen[order]]
+        candidate[instant] = -1
+        xy[instant] = where[landmark[instant]]
     kind[landmark >= 0] = LANDMARK
     sigma = np.where(landmark >= 0, settings.landmark_sigma_m, settings.sigma_m)
     sigma[kind == FILLED] = np.inf
@@ -154,58 +156,54 @@ def track(
     )
 
 
-def instants_of(candidates: Candidates, matches: Matches, match_s: float) -> np.ndarray:
-    """Instant that each match belongs to, shape (matches,): the nearest in time of its device, −1 beyond `match_s`.
+def crossings(candidates: Candidates, matches: Matches, match_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return which matches belong to which instants, rows of both, shape (k,) each, by match.
 
-    A match without a device counts for the instant nearest in time of all devices.
+    A match belongs to the instant of its device that is nearest in time, up to `match_s`; one without a device to one of each device.
     """
-    found = np.full(len(matches), -1)
-    code_of = {name: code for code, name in enumerate(candidates.devices)}
-    codes = np.array([code_of.get(name, -2) for name in matches.devices] + [-1])[matches.device]
-    for code in np.unique(codes).tolist():
-        rows = np.flatnonzero(codes == code)
-        instants = np.arange(len(candidates)) if code == -1 else np.flatnonzero(candidates.device == code)
-        if not len(instants):
-            continue
-        instants = instants[np.argsort(candidates.time_s[instants], kind="stable")]
-        times, when = candidates.time_s[instants], matches.time_s[rows]
-        after = np.clip(np.searchsorted(times, when), 0, len(times) - 1)
-        before = np.maximum(after - 1, 0)
-        nearer = np.where(np.abs(times[before] - when) <= np.abs(times[after] - when), before, after)
-        near = np.abs(times[nearer] - when) <= match_s
-        found[rows[near]] = instants[nearer[near]]
-    return found
+    here, there = common_codes((candidates.devices, candidates.device), (matches.devices, matches.device))
+    rows, instants = [], []
+    for code in range(len(candidates.devices)):
+        of_device = np.where(there == -1, code, there)
+        mine = np.flatnonzero(of_device == code)
+        nearest = nearest_in_time(of_device[mine], matches.time_s[mine], here, candidates.time_s, match_s)
+        rows.append(mine[nearest >= 0])
+        instants.append(nearest[nearest >= 0])
+    row, instant = (np.concatenate([np.empty(0, np.int64), *each]) for each in (rows, instants))
+    order = np.argsort(row, kind="stable")
+    return row[order], instant[order]
 
 
 def _nodes(
     candidates: Candidates,
     distance: MapDistance,
-    seen_instant: np.ndarray,
-    rows: np.ndarray,
     matches: Matches | None,
+    seen: np.ndarray,
+    at: np.ndarray,
     where: np.ndarray,
     mandatory: np.ndarray,
 ) -> _Nodes:
-    """Equation (4): S_t of every instant; marks the instants with a location-oriented landmark in `mandatory`."""
+    """Equation (4): S_t of every instant, with matches `seen` at instants `at`; marks in `mandatory` those with a fiducial one."""
     n = len(candidates)
     instant = np.repeat(np.arange(n), np.diff(candidates.first))
     candidate = np.arange(len(instant))
     landmark = np.full(len(instant), -1)
     error = _errors(candidates, instant)
     points = candidates.xy_m
-    if matches is not None and len(rows):
-        mandatory[seen_instant[rows[matches.fiducial[rows]]]] = True
-        rows = rows[matches.fiducial[rows] | ~mandatory[seen_instant[rows]]]
+    if matches is not None and len(seen):
+        fiducial = matches.fiducial[seen]
+        mandatory[at[fiducial]] = True
+        wanted = fiducial | ~mandatory[at]
+        places, at = matches.landmark[seen[wanted]], at[wanted]
         kept = ~mandatory[instant]
-        # A service-oriented landmark is trusted like the best candidate.
-        best = np.full(n, np.inf)
+        best = np.full(n, np.inf)  # a service-oriented landmark is trusted like the best candidate
         np.minimum.at(best, instant, error)
         best[np.isinf(best)] = 0.0
-        error = np.concatenate([error[kept], best[seen_instant[rows]]])
-        points = np.concatenate([points[kept], where[matches.landmark[rows]]])
-        candidate = np.concatenate([candidate[kept], np.full(len(rows), -1)])
-        landmark = np.concatenate([landmark[kept], matches.landmark[rows]])
-        instant = np.concatenate([instant[kept], seen_instant[rows]])
+        error = np.concatenate([error[kept], best[at]])
+        points = np.concatenate([points[kept], where[places]])
+        candidate = np.concatenate([candidate[kept], np.full(len(at), -1)])
+        landmark = np.concatenate([landmark[kept], places])
+        instant = np.concatenate([instant[kept], at])
         order = np.argsort(instant, kind="stable")
         error, points, candidate, landmark, instant = (
             column[order] for column in (error, points, candidate, landmark, instant)

@@ -10,7 +10,7 @@ from telcoloc.models.landmarks.landmark_set import Landmarks, Matches
 from telcoloc.models.landmarks.map_distance import Straight
 from telcoloc.models.landmarks.street_distance import StreetDistance
 from telcoloc.models.landmarks.track import CANDIDATE, FILLED, LANDMARK, TrackSettings
-from telcoloc.models.landmarks.tracking import instants_of, track
+from telcoloc.models.landmarks.tracking import crossings, track
 from telcoloc.models.trajectory.streets import FORWARD, build_streets
 
 
@@ -97,12 +97,13 @@ def test_a_landmark_that_is_one_more_candidate_is_taken_where_it_shortens_the_wa
     assert np.flatnonzero(found.landmark == 0).tolist() == [5]
 
 
-def test_a_match_belongs_to_the_nearest_instant_of_its_device():
+def test_a_match_belongs_to_the_nearest_instant_of_its_device_and_one_without_device_to_each():
     candidates = candidates_of(
         [[(0, 0)]] * 6, time_s=[0, 10, 20, 0.5, 10.5, 20.5], trajectory=[0, 0, 0, 1, 1, 1], device=[0, 0, 0, 1, 1, 1]
     )
     seen = matches_of([10.2, 10.2, 10.3, 40.0, 0.0, 20.4, 3.0], [0] * 7, device=[0, 1, -1, 0, 2, -1, 0])
-    assert instants_of(candidates, seen, 2.0).tolist() == [1, 4, 4, -1, -1, 5, -1]
+    rows, instants = crossings(candidates, seen, 2.0)
+    assert list(zip(rows.tolist(), instants.tolist())) == [(0, 1), (1, 4), (2, 1), (2, 4), (5, 2), (5, 5)]
 
 
 def test_landmarks_off_the_map_are_not_used():
