@@ -51,8 +51,9 @@ LEAST_MARGIN_M, LONE_MARGIN_M = 500.0, 1000.0
 AROUND_M = 100.0
 #: An EXTENT farther than this from all transmitters is a mistake [m].
 FARTHEST_M = 100_000.0
-#: Bytes in memory per value of a map: the loss, its copy when it is written, and what one transmitter's computation needs.
-BYTES_PER_VALUE = 10
+#: Bytes in memory per cell of the grid: per transmitter (its map), and per thread (the paths from one transmitter to all cells; 1 m cells
+#: of Munich took 130).
+BYTES_PER_TRANSMITTER, BYTES_PER_THREAD = 6, 150
 
 
 class PathLossMaps(TelcoLocAlgorithm):
@@ -75,8 +76,8 @@ class PathLossMaps(TelcoLocAlgorithm):
         "Models are made for certain frequencies, heights and distances; the log says what lies outside."
     )
     EXAMPLE = (
-        "qgis_process run telcoloc:pathlossmaps --INPUT=cells.gpkg --BUILDINGS=buildings.gpkg --EXTENT=499000,501000,4998000,5000000 "
-        "--CELL_SIZE=10 --RADIO_MAPS=radio_maps.tif --BEST_SERVER=best_server.tif"
+        "qgis_process run telcoloc:pathlossmaps --INPUT=cells.gpkg --BUILDINGS=buildings.gpkg --EXTENT=499000,500000,4998000,4999000 "
+        "--CELL_SIZE=20 --RADIO_MAPS=radio_maps.tif --BEST_SERVER=best_server.tif"
     )
     TAGS = (
         "telecom",
@@ -311,7 +312,7 @@ def _grid(run: Run, transmitters: Transmitters, crs: QgsCoordinateReferenceSyste
     Raises
     ------
     InputError
-        An extent far from all transmitters, or more values than the memory budget holds.
+        An extent far from all transmitters, or more cells than the memory budget holds.
     """
     parameters = run.parameters
     extent = parameters.extent("EXTENT", crs, parameters.source("INPUT").sourceCrs())
@@ -325,19 +326,21 @@ def _grid(run: Run, transmitters: Transmitters, crs: QgsCoordinateReferenceSyste
         if away > FARTHEST_M:
             raise InputError(f"EXTENT lies {away / 1000:,.0f} km from the nearest cell. Check its coordinates and CRS.")
     bounds = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
-    area = extent.width() * extent.height() * len(transmitters)
+    area = extent.width() * extent.height()
     cell_size = parameters.number("CELL_SIZE")
     if cell_size is None:
         wanted = CELL_SIZE_M[parameters.given("BUILDINGS")]
-        cell_size = max(wanted, _round_up(math.sqrt(area / MOST_VALUES)))
+        cell_size = max(wanted, _round_up(math.sqrt(area * len(transmitters) / MOST_VALUES)))
         coarser = f" instead of {wanted:g} m, so that all bands together have no more than {MOST_VALUES:,} values"
         run.info(f"Grid of {cell_size:g} m{coarser if cell_size > wanted else ''}; CELL_SIZE and EXTENT change it.")
-    mb = area / cell_size**2 * BYTES_PER_VALUE / 2**20
+    n_cells = area / cell_size**2
+    mb = n_cells * (BYTES_PER_TRANSMITTER * len(transmitters) + BYTES_PER_THREAD * run.threads) / 2**20
     budget_mb = parameters.number("MAX_MEMORY_MB")
     if mb > budget_mb:
         raise InputError(
-            f"CELL_SIZE {cell_size:g} m makes {area / cell_size**2:,.0f} values, which need {mb:,.0f} MB; {budget_mb:,.0f} MB are allowed. "
-            f"Use CELL_SIZE {cell_size * math.sqrt(mb / budget_mb) * 1.05:.3g} or more, a smaller EXTENT, or fewer cells."
+            f"CELL_SIZE {cell_size:g} m makes {n_cells:,.0f} cells of {len(transmitters):,} maps, which need {mb:,.0f} MB; "
+            f"{budget_mb:,.0f} MB are allowed. Use CELL_SIZE {cell_size * math.sqrt(mb / budget_mb) * 1.05:.3g} or more, a smaller EXTENT, "
+            "or fewer cells of the network."
         )
     return Grid.covering(bounds, cell_size, crs.toWkt(Qgis.CrsWktVariant.Preferred))
 
