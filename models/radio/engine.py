@@ -136,14 +136,13 @@ def losses_of_job(job: RadioMapJob, xy_m: np.ndarray, progress: Progress) -> np.
     return loss_db
 
 
-def enclosing(buildings: Buildings, transmitters: Transmitters) -> tuple[np.ndarray, np.ndarray]:
-    """Return which transmitters stand inside buildings higher than their antenna: rows and buildings, one pair each.
+def own_buildings(buildings: Buildings, transmitters: Transmitters) -> tuple[np.ndarray, np.ndarray]:
+    """Return in whose footprints which transmitters stand: rows of transmitters and buildings, one pair each.
 
-    Such a building is no obstacle for that transmitter, as if the antenna stood at the edge of its roof.
+    A transmitter's own building is no obstacle for it, as if the antenna stood at the edge of the roof: operators avoid that a roof is
+    in the beam's way, and positions are seldom good enough to tell edge from middle.
     """
-    row, building = buildings.containing(transmitters.xy_m)
-    higher = buildings.height_m[building] > transmitters.height_m[row]
-    return row[higher], building[higher]
+    return buildings.containing(transmitters.xy_m)
 
 
 def _compute(job: RadioMapJob, places: Places, loss_db: np.ndarray, progress: Progress) -> float:
@@ -223,7 +222,9 @@ def _warnings(job: RadioMapJob, far: float) -> list[str]:
     sentences = warnings(validity, job.transmitters, job.settings.device_height_m)
     sentences += share_warning(validity, far)
     if job.buildings is not None:
-        rows = np.unique(enclosing(job.buildings, job.transmitters)[0]).tolist()
+        row, building = own_buildings(job.buildings, job.transmitters)
+        lower = job.transmitters.height_m[row] < job.buildings.height_m[building]
+        rows = np.unique(row[lower]).tolist()
         if rows:
             names = ", ".join(f"'{job.transmitters.ids[row]}'" for row in rows[:10])
             more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
@@ -295,8 +296,8 @@ def _walls(job: RadioMapJob, places: Places, _progress: Progress) -> Walls | Non
 def _trace(job: RadioMapJob, walls: Walls, row: int, places: Places) -> Paths:
     """Trace the paths of one transmitter."""
     t = job.transmitters
-    _, around = enclosing(job.buildings, t.take(np.array([row])))  # type: ignore[arg-type]
     s = job.settings
+    _, around = own_buildings(job.buildings, t.take(np.array([row])))  # type: ignore[arg-type]
     return trace(
         walls.without(around),
         t.xy_m[row],
