@@ -25,6 +25,7 @@ from qgis.core import (
 )
 
 from ..models.errors import InputError
+from .columns import checked_layer, recognised
 from .polygons import MENDED_HERE, valid_polygon
 from .sites import id_text, listed
 
@@ -99,8 +100,14 @@ def read_buildings(
     around: QgsRectangle,
     progress: Progress,
     parameter: str = "BUILDINGS",
+    heights_matter: bool = True,
 ) -> Buildings | None:
     """Read the buildings in or across the box `around`, in `crs`, which is metric; None when no layer is given.
+
+    Parameters
+    ----------
+    heights_matter
+        Whether heights are read; otherwise all are `DEFAULT_HEIGHT_M`, and the algorithm needs no parameters for them.
 
     Raises
     ------
@@ -112,8 +119,10 @@ def read_buildings(
     source = run.parameters.source(parameter)
     if source is None:
         return None
-    layer = _checked(source, parameter)
-    height, levels = _fields(run, source)
+    layer = checked_layer(
+        parameter, source, QgsWkbTypes.GeometryType.PolygonGeometry, "polygons; give a layer of footprints"
+    )
+    height, levels = _fields(run, source) if heights_matter else (None, None)
     transform = QgsCoordinateTransform(source.sourceCrs(), crs, run.context.transformContext())
     request = QgsFeatureRequest()
     request.setSubsetOfAttributes([field for field in (height, levels) if field], source.fields())
@@ -147,22 +156,22 @@ def read_buildings(
             storeys = height_of(id_text(feature[levels]))
             height_m = None if storeys is None else min(storeys * STOREY_M, MOST_HEIGHT_M)
             notes.by_levels += height_m is not None
-        if height_m is None:
+        if height_m is None and heights_matter:
             notes.bare.append(where)
             height_m = run.parameters.number("BUILDING_HEIGHT")
         parts = rings_of(geometry)
         rings += parts
         building += [len(heights)] * len(parts)
-        heights.append(height_m)
+        heights.append(DEFAULT_HEIGHT_M if height_m is None else height_m)
     if not heights:
         raise InputError(
             f"{parameter}: layer '{layer}' has no usable footprint on the map"
             + (f" ({listed(notes.rejected)})" if notes.rejected else "")
             + f". Check the CRS of both layers, or leave {parameter} empty."
         )
-    how = f"heights from '{height}'" if height else "no field has their heights"
+    how = f"; heights from '{height}'" if height else "; no field has their heights" if heights_matter else ""
     more = f"; {notes.by_levels:,} from their storeys" if notes.by_levels else ""
-    run.info(f"{parameter}: {len(heights):,} buildings of '{layer}' on the map; {how}{more}.")
+    run.info(f"{parameter}: {len(heights):,} buildings of '{layer}' on the map{how}{more}.")
     notes.say(run, parameter, height, len(heights))
     first = np.concatenate([[0], np.cumsum([len(ring) for ring in rings])])
     return Buildings(np.concatenate(rings), first, np.array(building), np.array(heights, dtype=float))
@@ -180,7 +189,9 @@ class _Notes:
 
     def say(self, run: Run, parameter: str, height: str | None, count: int) -> None:
         """Warn of each kind in one sentence; `height` is the field, `count` the number of buildings."""
-        assumed = f"{run.parameters.number('BUILDING_HEIGHT'):g} m (BUILDING_HEIGHT) is used for them"
+        assumed = (
+            f"{run.parameters.number('BUILDING_HEIGHT'):g} m (BUILDING_HEIGHT) is used for them" if self.bare else ""
+        )
         which = f"all {count:,}" if len(self.bare) == count else f"{len(self.bare):,} of {count:,}"
         for rows, text in (
             (self.rejected, f"{len(self.rejected):,} features cannot be used and were left out"),
@@ -192,25 +203,9 @@ class _Notes:
                 run.warn(f"{parameter}: {text}: {listed(rows)}.")
 
 
-def _checked(source: QgsProcessingFeatureSource, parameter: str) -> str:
-    """The name of a usable polygon layer."""
-    layer = source.sourceName()
-    if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.PolygonGeometry:
-        kind = QgsWkbTypes.displayString(source.wkbType())
-        raise InputError(f"{parameter}: layer '{layer}' holds {kind}, not polygons; give a layer of footprints.")
-    if source.featureCount() == 0:
-        raise InputError(f"{parameter}: layer '{layer}' has no features (check its filter and selection).")
-    if not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
-    return layer
-
-
 def _fields(run: Run, source: QgsProcessingFeatureSource) -> tuple[str | None, str | None]:
     """Fields with heights and with numbers of storeys: the one given, or those recognised by their names."""
-    by_lower = {name.lower(): name for name in reversed(source.fields().names())}
-    height, levels = (
-        next((by_lower[name] for name in names if name in by_lower), None) for names in (HEIGHT_NAMES, LEVEL_NAMES)
-    )
+    height, levels = recognised(source, HEIGHT_NAMES), recognised(source, LEVEL_NAMES)
     return run.parameters.field("BUILDING_HEIGHT_FIELD", source) or height, levels
 
 
