@@ -18,22 +18,11 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QThread
 
 #: Paper of the map, and what lies on it where the user's layers have no style of their own.
-PAPER, BUILT, BUILT_EDGE, WATER, LAND = "#f3f1ec", "#e0dad0", "#cfc7ba", "#c9dce6", "#f3f1ec"
+PAPER, LAND, LAND_EDGE, BUILT, BUILT_EDGE, WATER = "#f6f4f0", "#f1eee8", "#d5cfc4", "#e0dad0", "#cfc7ba", "#c9dce6"
 STREET, STREET_EDGE, POINT = "#ffffff", "#d8d2c8", "#9b968e"
-#: Words in the name of a layer of areas that are no buildings.
+#: Words in the name of a layer of areas, or in that of its fields, that tell water and buildings; other areas are land.
 _WATER_WORDS = {"water", "waters", "river", "rivers", "lake", "lakes", "sea", "ocean"}
-_AREA_WORDS = {
-    "boundary",
-    "boundaries",
-    "municipality",
-    "land",
-    "district",
-    "districts",
-    "zone",
-    "zones",
-    "region",
-    "regions",
-}
+_BUILDING_WORDS = {"building", "buildings", "footprint", "footprints", "house", "houses", "height", "levels"}
 
 
 def copies(layers: Sequence[QgsMapLayer]) -> list[QgsMapLayer]:
@@ -77,14 +66,15 @@ def _form(symbol: QgsSymbol) -> dict[str, str]:
 def mute(layer: QgsVectorLayer) -> None:
     """Draw a vector layer as the quiet part of a city map: white streets, pale buildings, soft water, small grey points."""
     kind = layer.geometryType()
-    words = set(re.findall(r"[^\W_]+", layer.name().lower()))
     if kind == Qgis.GeometryType.Polygon:
+        table = layer.source().partition("layername=")[2].partition("|")[0]
+        words, columns = _words(layer.name(), table), _words(*layer.fields().names())
         if words & _WATER_WORDS:
             symbol = _area(WATER)
-        elif words & _AREA_WORDS:
-            symbol = _area(LAND, BUILT_EDGE)
-        else:
+        elif (words | columns) & _BUILDING_WORDS:
             symbol = _area(BUILT, BUILT_EDGE)
+        else:
+            symbol = _area(LAND, LAND_EDGE)
     elif kind == Qgis.GeometryType.Line:
         symbol = _street()
     elif kind == Qgis.GeometryType.Point:
@@ -97,6 +87,10 @@ def mute(layer: QgsVectorLayer) -> None:
     renderer.setUsingSymbolLevels(kind == Qgis.GeometryType.Line)
     layer.setRenderer(renderer)
     layer.setLabelsEnabled(False)
+
+
+def _words(*texts: str) -> set[str]:
+    return set(re.findall(r"[^\W_]+", " ".join(texts).lower()))
 
 
 def _area(colour: str, edge: str = "") -> QgsSymbol:

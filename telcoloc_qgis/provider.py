@@ -49,7 +49,9 @@ class TelcoLocProvider(QgsProcessingProvider):
         from ..processing_algorithms.localize_measurements import LocalizeMeasurements
         from ..processing_algorithms.map_metadata import MapMetadata
         from ..processing_algorithms.match_to_streets import MatchToStreets
+        from ..processing_algorithms.path_loss_maps import PathLossMaps
         from ..processing_algorithms.simulate_network import SimulateNetwork
+        from ..processing_algorithms.tracking_map import TrackingMap
         from ..processing_algorithms.train_deepmend import TrainDeepMend
         from ..processing_algorithms.train_localizer import TrainLocalizer
 
@@ -66,6 +68,8 @@ class TelcoLocProvider(QgsProcessingProvider):
             EvaluateLocalization,
             FilterTrajectory,
             MatchToStreets,
+            PathLossMaps,
+            TrackingMap,
             CheckEnvironment,
         ):
             self.addAlgorithm(algorithm())

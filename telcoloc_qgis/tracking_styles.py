@@ -11,6 +11,7 @@ from qgis.core import (
     Qgis,
     QgsCategorizedSymbolRenderer,
     QgsFeatureRequest,
+    QgsFillSymbol,
     QgsGraduatedSymbolRenderer,
     QgsLineSymbol,
     QgsMarkerSymbol,
@@ -31,7 +32,9 @@ from .temporal import exported, timed_qml
 #: What was chosen, what was possible, what is true, what is written.
 CHOSEN, POSSIBLE, TRUE, INK = "#c8232c", "#858b90", "#1f5fbf", "#2b2b2b"
 #: Labels of errors appear from this scale on.
-LABELS_FROM_SCALE = 5000
+LABELS_FROM_SCALE = 2000
+#: What an instant of the path can be.
+PATH_KINDS = ("landmark", "candidate", "filled", "predicted")
 #: Limits of the classes of sensibility, which goes from 0 to 1.
 _SENSIBILITY = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
 
@@ -69,19 +72,19 @@ def _error_edges(error_db: np.ndarray) -> list[float]:
     return [low, *sorted({limit for limit in inner if low < limit < high}), max(high, low + 0.1)]
 
 
-def edges_qml(width_mm: float = 0.14) -> str:
+def edges_qml(width_mm: float = 0.14, opacity: float = 0.7) -> str:
     """Style of the EDGES layer: solid between instants that follow each other, dashed over skipped ones, the chosen ones red."""
     layer = QgsVectorLayer("LineString?field=forwarding:integer&field=chosen:integer", "style", "memory")
     looks = (
-        (0, POSSIBLE, width_mm, False, "Motion that is possible"),
-        (1, POSSIBLE, width_mm, True, "Motion that is possible, over skipped instants"),
-        (2, CHOSEN, 4 * width_mm, False, "Motion chosen"),
-        (3, CHOSEN, 4 * width_mm, True, "Motion chosen, over skipped instants"),
+        (0, POSSIBLE, width_mm, False, "Possible motion"),
+        (1, POSSIBLE, width_mm, True, "Possible motion over skipped instants"),
+        (2, CHOSEN, 4 * width_mm, False, "Chosen motion"),
+        (3, CHOSEN, 4 * width_mm, True, "Chosen motion over skipped instants"),
     )
     categories = []
     for code, colour, width, dashed, label in looks:
         symbol = _line(colour, width, dashed)
-        symbol.setOpacity(1.0 if colour == CHOSEN else 0.7)
+        symbol.setOpacity(1.0 if colour == CHOSEN else opacity)
         categories.append(QgsRendererCategory(code, symbol, label))
     renderer = QgsCategorizedSymbolRenderer('2 * coalesce("chosen", 0) + coalesce("forwarding", 0)', categories)
     _ordered(renderer, "chosen", ascending=True)
@@ -95,7 +98,7 @@ def path_qml(with_truth: bool = False, seconds: float = 1.0, size_mm: float = 1.
     Parameters
     ----------
     with_truth
-        Whether there is a field `truth_error_m`; it is written beside the points from 1:5,000 on.
+        Whether there is a field `truth_error_m`; it is written beside the points from 1:2,000 on.
     seconds
         How long an instant is shown [s].
     """
@@ -110,16 +113,18 @@ def path_qml(with_truth: bool = False, seconds: float = 1.0, size_mm: float = 1.
         }
     )
     looks = (
-        ("landmark", _square(CHOSEN, "#ffffff", 1.9 * size_mm), "Chosen: a landmark"),
-        ("candidate", _dot(CHOSEN, size_mm, "#ffffff", 0.18), "Chosen: a candidate"),
-        ("filled", hollow, "Between two that were chosen"),
+        ("landmark", _square(CHOSEN, "#ffffff", 1.9 * size_mm), "Landmark on the path"),
+        ("candidate", _dot(CHOSEN, size_mm, "#ffffff", 0.18), "Candidate on the path"),
+        ("filled", hollow, "Filled in between"),
         ("predicted", hollow.clone(), "Predicted"),
     )
     renderer = QgsCategorizedSymbolRenderer("kind", [QgsRendererCategory(*look) for look in looks])
     _ordered(renderer, "CASE WHEN \"kind\" = 'landmark' THEN 2 WHEN \"kind\" = 'candidate' THEN 1 ELSE 0 END", True)
     layer.setRenderer(renderer)
     if with_truth:
-        _label(layer, 'CASE WHEN "truth_error_m" IS NOT NULL THEN round("truth_error_m") || \' m\' END', CHOSEN, 6.5)
+        label_points(
+            layer, 'CASE WHEN "truth_error_m" IS NOT NULL THEN round("truth_error_m") || \' m\' END', CHOSEN, 6.5
+        )
         labels = layer.labeling().settings()
         labels.scaleVisibility, labels.minimumScale, labels.maximumScale = True, LABELS_FROM_SCALE, 0
         layer.setLabeling(QgsVectorLayerSimpleLabeling(labels))
@@ -148,43 +153,64 @@ def landmarks_qml(id_field: str = "id", kind_field: str = "", labels: bool = Tru
     if kind_field:
         service = f"lower(coalesce(\"{kind_field}\", '')) LIKE 'service%'"
         categories = [
-            QgsRendererCategory(0, filled, "Landmark that fixes the path"),
-            QgsRendererCategory(1, outlined, "Landmark that counts as a candidate"),
+            QgsRendererCategory(0, filled, "Location-oriented landmark"),
+            QgsRendererCategory(1, outlined, "Service-oriented landmark"),
         ]
         layer.setRenderer(QgsCategorizedSymbolRenderer(service, categories))
     else:
         layer.setRenderer(QgsSingleSymbolRenderer(filled))
     if labels:
-        _label(layer, f'"{id_field}"', INK, 7.5)
+        label_points(layer, f'"{id_field}"', INK, 7.5)
     return exported(layer)
 
 
-def matches_qml(seconds: float = 1.0, size_mm: float = 3.4) -> str:
+def matches_qml(seconds: float = 1.0, size_mm: float = 4.6) -> str:
     """Style of the MATCHES layer: a red square outline around the landmark recognised; thin where it may not fix the path."""
     layer = QgsVectorLayer("Point?field=fiducial:integer", "style", "memory")
     sure, unsure = (_square("#00ffffff", CHOSEN, size_mm, width) for width in (0.45, 0.2))
     categories = [
         QgsRendererCategory(1, sure, "Landmark recognised"),
-        QgsRendererCategory(0, unsure, "Landmark recognised, not surely"),
+        QgsRendererCategory(0, unsure, "Landmark recognised, as one more candidate"),
     ]
     layer.setRenderer(QgsCategorizedSymbolRenderer('to_int(coalesce("fiducial", 1))', categories))
     return timed_qml(exported(layer), "Point", "time", seconds=seconds)
 
 
-def truth_qml(line: bool = False, begin: str = "time", end: str | None = None, seconds: float = 1.0) -> str:
+def truth_qml(line: bool = False, begin: str = "", end: str | None = None, size_mm: float = 1.0) -> str:
     """Style of the true positions: small blue dots, or a blue line with a pale edge.
 
     Parameters
     ----------
     begin, end
-        Fields of date-times; "" for none, then the layer is always there.
+        Fields of date-times; without them the layer is always there.
     """
     geometry = "LineString" if line else "Point"
     layer = QgsVectorLayer(geometry, "style", "memory")
-    symbol = _cased(TRUE, 0.45) if line else _dot(TRUE, 1.0, "#ffffff", 0.12)
+    symbol = _cased(TRUE, 0.45) if line else _dot(TRUE, size_mm, "#ffffff", 0.12)
     layer.setRenderer(QgsSingleSymbolRenderer(symbol))
     qml = exported(layer)
-    return timed_qml(qml, geometry, begin, end, seconds=seconds) if begin else qml
+    return timed_qml(qml, geometry, begin, end) if begin else qml
+
+
+def error_lines_qml() -> str:
+    """Style of lines from a position to the true one: thin, dark, dotted."""
+    layer = QgsVectorLayer("LineString", "style", "memory")
+    layer.setRenderer(QgsSingleSymbolRenderer(_line(TRUE, 0.25, True)))
+    return exported(layer)
+
+
+def circles_qml(line: bool = False) -> str:
+    """Style of circles around candidates: their thin outlines, or the area that they cover together."""
+    layer = QgsVectorLayer("LineString" if line else "Polygon", "style", "memory")
+    if line:
+        symbol = _line("#2f7f8c", 0.2)
+        symbol.setOpacity(0.7)
+    else:
+        symbol = QgsFillSymbol.createSimple({"outline_width": "0.2"})
+        symbol.symbolLayer(0).setFillColor(QColor(47, 127, 140, 28))
+        symbol.symbolLayer(0).setStrokeColor(QColor(47, 127, 140, 180))
+    layer.setRenderer(QgsSingleSymbolRenderer(symbol))
+    return exported(layer)
 
 
 def sensibility_qml(band: int = 1) -> str:
@@ -233,7 +259,7 @@ def _cased(colour: str, width_mm: float) -> QgsLineSymbol:
     return symbol
 
 
-def _label(layer: QgsVectorLayer, expression: str, colour: str, size: float) -> None:
+def label_points(layer: QgsVectorLayer, expression: str, colour: str, size: float) -> None:
     """Write `expression` beside the points of a layer, with a white halo, where there is room."""
     text = QgsTextFormat()
     text.setFont(QFont("Sans Serif"))
@@ -246,7 +272,8 @@ def _label(layer: QgsVectorLayer, expression: str, colour: str, size: float) -> 
     text.setBuffer(halo)
     settings = QgsPalLayerSettings()
     settings.fieldName, settings.isExpression = expression, True
-    settings.placement, settings.dist = Qgis.LabelPlacement.OrderedPositionsAroundPoint, 0.6
+    settings.placement, settings.dist = Qgis.LabelPlacement.OrderedPositionsAroundPoint, 0.4
+    settings.offsetType = Qgis.LabelOffsetType.FromSymbolBounds
     settings.setFormat(text)
     layer.setLabeling(QgsVectorLayerSimpleLabeling(settings))
     layer.setLabelsEnabled(True)

@@ -38,7 +38,9 @@ NAMES = (
     "localizemeasurements",
     "mapmetadata",
     "matchtostreets",
+    "pathlossmaps",
     "simulatenetwork",
+    "trackingmap",
     "traindeepmend",
     "trainlocalizer",
 )
@@ -392,6 +394,7 @@ def test_the_examples_work_one_after_the_other(provider, run, tmp_path, monkeypa
         "walks_truth": "walks",
         "streets": "streets",
         "cells": "cells",
+        "buildings": "buildings",
     }
     Path("reports.csv").symlink_to(ROOT / "resources" / "sample_city" / "measurements.csv")
     for layer, name in layers.items():
@@ -409,6 +412,7 @@ def test_the_examples_work_one_after_the_other(provider, run, tmp_path, monkeypa
         "evaluatelocalization",
         "filtertrajectory",
         "matchtostreets",
+        "pathlossmaps",
         "checkenvironment",
     ):
         example = example_of(provider.algorithm(name))
