@@ -21,7 +21,7 @@ from qgis.core import (
 )
 
 from ..models.errors import InputError
-from .columns import parts_of
+from .columns import fields_by_lower, parts_of, recognised
 from .measurements import CELL_ID_FIELDS
 from .sites import checked_points, listed, projected
 
@@ -207,6 +207,12 @@ def read_transmitters(
     layer = checked_points(source, parameter)
     choices = _id_choices(run, source)
     fields = {name: _field(run, source, value) for name, value in EQUIPMENT.items()}
+    power = fields["eirp_dbm"]
+    if power and "eirp" not in power.lower() and not run.parameters.given("EIRP_FIELD"):
+        run.warn(
+            f"EIRP [dBm]: '{power}' is taken for the power radiated in the beam's peak, antenna gain included. If it is the transmitter's "
+            "alone, give EIRP_FIELD with the gain added."
+        )
     wanted = [*(name for choice in choices for name in choice), *(field for field in fields.values() if field)]
     wanted = list(dict.fromkeys(wanted))
     parts = list(parts_of(run, source, parameter, wanted, True, lambda _: run.progress(0.0)))
@@ -250,7 +256,7 @@ def _id_choices(run: Run, source: QgsProcessingFeatureSource) -> list[tuple[str,
     given = run.parameters.fields("ID_FIELD", source)
     if given:
         return [tuple(given)]
-    by_lower = _by_lower(source)
+    by_lower = fields_by_lower(source)
     return [
         tuple(by_lower[name] for name in names) for names in CELL_ID_FIELDS if all(name in by_lower for name in names)
     ]
@@ -291,13 +297,7 @@ def _check_unique(parameter: str, ids: Sequence[str], rows: np.ndarray) -> None:
 
 def _field(run: Run, source: QgsProcessingFeatureSource, value: Value) -> str | None:
     """The field given, or the first one recognised by its name."""
-    by_lower = _by_lower(source)
-    recognised = next((by_lower[name] for name in value.names if name in by_lower), None)
-    return run.parameters.field(f"{value.parameter}_FIELD", source) or recognised
-
-
-def _by_lower(source: QgsProcessingFeatureSource) -> dict[str, str]:
-    return {name.lower(): name for name in reversed(source.fields().names())}
+    return run.parameters.field(f"{value.parameter}_FIELD", source) or recognised(source, value.names)
 
 
 def _numbers(run: Run, value: Value, field: str | None, column: np.ndarray | None, ids: Sequence[str]) -> np.ndarray:
