@@ -26,7 +26,7 @@ from qgis.PyQt.QtCore import QMetaType
 from ..models.errors import InputError
 from ..telcoloc_qgis import charts
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
-from ..telcoloc_qgis.columns import is_points, no_rows, parts_of, to_lonlat
+from ..telcoloc_qgis.columns import is_points, need_crs, need_rows, parts_of, recognised, to_lonlat
 from ..telcoloc_qgis.localization import (
     Judged,
     add_figures,
@@ -222,8 +222,7 @@ def _read(run: Run, parameter: str, progress: Progress) -> Places:
 
     source = run.parameters.source(parameter)
     layer = source.sourceName()
-    if source.featureCount() == 0:
-        raise no_rows(parameter, source)
+    need_rows(parameter, source)
     fields, places = _fields_of(source, parameter)
     points = not places
     names = {name: dialects.Names() for name in ("device", "trajectory", "cell")}
@@ -266,17 +265,13 @@ def _read(run: Run, parameter: str, progress: Progress) -> Places:
 def _fields_of(source: QgsProcessingFeatureSource, parameter: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """The field of the layer for each of `_FIELDS`, and the two fields of the position where it has no points."""
     layer = source.sourceName()
-    by_lower = {name.lower(): name for name in reversed(source.fields().names())}
-    found = {
-        what: next((by_lower[name] for name in names if name in by_lower), None) for what, names in _FIELDS.items()
-    }
+    found = {what: recognised(source, names) for what, names in _FIELDS.items()}
     fields = {what: name for what, name in found.items() if name}
     places: tuple[str, ...] = ()
     if is_points(source):
-        if not source.sourceCrs().isValid():
-            raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
+        need_crs(parameter, source)
     else:
-        places = tuple(by_lower[name] for name in _TRUE if name in by_lower)
+        places = tuple(name for name in (recognised(source, [one]) for one in _TRUE) if name)
         if parameter == "PREDICTED" or len(places) < 2:
             raise InputError(
                 f"{parameter}: layer '{layer}' has neither points nor truth_lon and truth_lat, so it says no position."

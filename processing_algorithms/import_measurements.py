@@ -30,7 +30,7 @@ from qgis.PyQt.QtCore import QMetaType
 from ..models.errors import InputError
 from ..telcoloc_qgis import styles
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
-from ..telcoloc_qgis.columns import features_of, is_points, need_rows, parts_of, to_lonlat
+from ..telcoloc_qgis.columns import features_of, is_points, need_crs, need_rows, parts_of, to_lonlat
 from ..telcoloc_qgis.measurements import read_cell_sites, write_measurements
 from ..telcoloc_qgis.outputs import fields_of
 
@@ -376,10 +376,7 @@ def _truth(
             return False, None
     elif is_points(source):
         crs = source.sourceCrs()
-        if not crs.isValid():
-            raise InputError(
-                f"INPUT: layer '{source.sourceName()}' has no known CRS. Set it with Layer > Set CRS of Layer."
-            )
+        need_crs("INPUT", source)
         run.info(f"True positions: the points of '{source.sourceName()}', in {crs.authid()}.")
     else:
         run.info("True positions: none.")

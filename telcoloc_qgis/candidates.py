@@ -18,7 +18,7 @@ from qgis.PyQt.QtCore import QMetaType
 
 from ..models.errors import InputError
 from . import tracking_styles
-from .columns import features_of, is_points, need_rows, no_rows, parts_of
+from .columns import checked_layer, features_of, no_rows, parts_of, recognised
 from .crs import metric_crs, name_of
 from .localization import names_at, numbers_at, seconds_shown, slices
 from .outputs import fields_of
@@ -151,15 +151,9 @@ def read_candidates(
     from ..models.landmarks.candidate_rows import candidates_of
     from ..models.trajectory import dialects
 
-    layer = source.sourceName()
-    need_rows(parameter, source)
-    if not is_points(source):
-        kind = QgsWkbTypes.displayString(source.wkbType())
-        raise InputError(f"{parameter}: layer '{layer}' holds {kind}, not points; give a layer of candidates.")
-    if not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
-    by_name = {each.lower(): each for each in reversed(source.fields().names())}
-    field = {role: next((by_name[one] for one in known if one in by_name), "") for role, known in _KNOWN_AS.items()}
+    points = QgsWkbTypes.GeometryType.PointGeometry
+    layer = checked_layer(parameter, source, points, "points; give a layer of candidates")
+    field = {role: recognised(source, known) or "" for role, known in _KNOWN_AS.items()}
     if not field["time"]:
         raise InputError(
             f"{parameter}: layer '{layer}' has no field of times (such as time); its fields: "

@@ -6,7 +6,7 @@ joined or computed fields) feature by feature through QGIS.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -316,6 +316,54 @@ def need_rows(parameter: str, source: QgsProcessingFeatureSource) -> None:
     """
     if source.hasFeatures() == Qgis.FeatureAvailability.NoFeaturesAvailable:
         raise no_rows(parameter, source)
+
+
+def need_crs(parameter: str, source: QgsProcessingFeatureSource) -> None:
+    """Refuse a source whose CRS nobody knows.
+
+    Raises
+    ------
+    InputError
+        When it has none.
+    """
+    if not source.sourceCrs().isValid():
+        layer = source.sourceName()
+        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
+
+
+def checked_layer(
+    parameter: str, source: QgsProcessingFeatureSource, geometry: QgsWkbTypes.GeometryType, wanted: str
+) -> str:
+    """The name of a layer that has rows, a CRS and geometries of one type.
+
+    Parameters
+    ----------
+    wanted
+        Ends the sentence "… holds MultiPolygon, not", e.g. "lines; give a layer of streets".
+
+    Raises
+    ------
+    InputError
+        Other geometries, no features, unknown CRS.
+    """
+    layer = source.sourceName()
+    if QgsWkbTypes.geometryType(source.wkbType()) != geometry:
+        kind = QgsWkbTypes.displayString(source.wkbType())
+        raise InputError(f"{parameter}: layer '{layer}' holds {kind}, not {wanted}.")
+    need_rows(parameter, source)
+    need_crs(parameter, source)
+    return layer
+
+
+def fields_by_lower(source: QgsProcessingFeatureSource) -> dict[str, str]:
+    """Names of the fields by how they read in lower case; of those that read alike the first."""
+    return {name.lower(): name for name in reversed(source.fields().names())}
+
+
+def recognised(source: QgsProcessingFeatureSource, names: Iterable[str]) -> str | None:
+    """The field that is known by the first of `names`, in lower case, that occurs; None when none does."""
+    by_lower = fields_by_lower(source)
+    return next((by_lower[name] for name in names if name in by_lower), None)
 
 
 def features_of(

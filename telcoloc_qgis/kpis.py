@@ -9,6 +9,7 @@ import numpy as np
 from qgis.core import NULL, QgsFeatureRequest, QgsProcessingFeatureSource
 
 from ..models.errors import InputError
+from .columns import need_rows
 from .sites import id_text, listed
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ class Kpis:
         self.total_given = self.total_lost = 0.0
         self.matched = self.unmatched = 0
         unknown, unusable, without_mass = [], [], []
-        if source.featureCount() == 0:
-            raise InputError(f"INPUT: layer '{source.sourceName()}' has no features (check its filter and selection).")
+        need_rows("INPUT", source)
         request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
         request.setSubsetOfAttributes([*fields, *([id_field] if id_field else [])], source.fields())
         for count, feature in enumerate(source.getFeatures(request)):

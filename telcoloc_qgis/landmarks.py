@@ -20,7 +20,7 @@ from qgis.core import (
 
 from ..models.errors import InputError
 from ..models.landmarks.landmark_set import KINDS, LOCATION, SERVICE, Landmarks, Matches
-from .columns import need_rows
+from .columns import checked_layer, need_rows, recognised
 from .crs import name_of
 from .sites import id_text, listed, point_of
 from .temporal import seconds_of
@@ -63,12 +63,6 @@ class LandmarkLayer:
     crs: QgsCoordinateReferenceSystem
 
 
-def recognised(source: QgsProcessingFeatureSource, names: Sequence[str]) -> str | None:
-    """The field of `source` that is known by the first of `names`, None when there is none."""
-    by_name = {each.lower(): each for each in reversed(source.fields().names())}
-    return next((by_name[name] for name in names if name in by_name), None)
-
-
 def read_landmarks(
     run: Run, source: QgsProcessingFeatureSource, crs: QgsCoordinateReferenceSystem, parameter: str = "LANDMARKS"
 ) -> tuple[Landmarks, LandmarkLayer]:
@@ -88,7 +82,8 @@ def read_landmarks(
     InputError
         No features, no points, unknown CRS, no usable row, a point that cannot be placed in `crs`.
     """
-    layer = _checked_points(source, parameter)
+    points = QgsWkbTypes.GeometryType.PointGeometry
+    layer = checked_layer(parameter, source, points, "points; give a layer with one point per landmark")
     id_field, kind_field = recognised(source, ID_NAMES), recognised(source, KIND_NAMES)
     photo_field = recognised(source, PHOTO_NAMES)
     run.info(
@@ -223,20 +218,6 @@ def layer_folder(run: Run, parameter: str) -> Path | None:
 def photo_path(text: str, folder: Path | None) -> str:
     """Complete the path of a photo that is relative to the folder of its layer."""
     return text if not text or folder is None or Path(text).is_absolute() else str(folder / text)
-
-
-def _checked_points(source: QgsProcessingFeatureSource, parameter: str) -> str:
-    """The name of a usable point layer."""
-    layer = source.sourceName()
-    if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.PointGeometry:
-        kind = QgsWkbTypes.displayString(source.wkbType())
-        raise InputError(
-            f"{parameter}: layer '{layer}' holds {kind}, not points; give a layer with one point per landmark."
-        )
-    need_rows(parameter, source)
-    if not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
-    return layer
 
 
 def _by_id(source: QgsProcessingFeatureSource, fields: Sequence[str | None]) -> list[QgsFeature]:

@@ -12,7 +12,19 @@ from qgis.PyQt.QtCore import QDateTime, QMetaType, Qt
 from ..models.errors import InputError
 from ..models.progress import Progress
 from . import styles
-from .columns import PART_ROWS, Part, features_of, is_points, need_rows, no_rows, parts_of, to_lonlat
+from .columns import (
+    PART_ROWS,
+    Part,
+    features_of,
+    fields_by_lower,
+    is_points,
+    need_crs,
+    need_rows,
+    no_rows,
+    parts_of,
+    recognised,
+    to_lonlat,
+)
 from .outputs import fields_of
 from .temporal import timed_qml
 
@@ -93,8 +105,8 @@ def read_measurements(
             "measurements' on it first."
         )
     points = is_points(source)
-    if points and not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
+    if points:
+        need_crs(parameter, source)
     cells = [name for name in normal_form.counted("cell") if name in there]
     k = len(cells)
     signals = normal_form.signals(there)
@@ -259,12 +271,12 @@ def read_cell_sites(
 
     layer = source.sourceName()
     need_rows(parameter, source)
-    by_lower = {name.lower(): name for name in reversed(source.fields().names())}
+    by_lower = fields_by_lower(source)
     points = is_points(source)
-    place = [next((by_lower[name] for name in options if name in by_lower), None) for options in (_LON, _LAT)]
-    if points and not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
-    if not points and None in place:
+    place = [recognised(source, options) for options in (_LON, _LAT)]
+    if points:
+        need_crs(parameter, source)
+    elif None in place:
         raise InputError(
             f"{parameter}: layer '{layer}' has neither points nor fields lon and lat, so nothing says where its cells are."
         )
@@ -280,10 +292,7 @@ def read_cell_sites(
             f"{parameter}: nothing says which field of layer '{layer}' names a cell (its fields: {', '.join(by_lower.values())}). Give "
             "BS_ID_FIELD."
         )
-    details = {
-        name: next((by_lower[option] for option in options if option in by_lower), None)
-        for name, options in _DETAILS.items()
-    }
+    details = {name: recognised(source, options) for name, options in _DETAILS.items()}
     wanted = list(dict.fromkeys([field for choice in choices for field in choice]))
     extra = [field for field in (*details.values(), *([] if points else place)) if field and field not in wanted]
     columns = _whole(run, source, parameter, [*wanted, *extra], points)

@@ -21,6 +21,7 @@ from qgis.core import (
 )
 
 from ..models.errors import InputError
+from .columns import checked_layer
 from .crs import metric_crs
 
 if TYPE_CHECKING:
@@ -72,17 +73,8 @@ def checked_points(source: QgsProcessingFeatureSource, parameter: str) -> str:
     InputError
         No points, no features, unknown CRS.
     """
-    layer = source.sourceName()
-    if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.PointGeometry:
-        kind = QgsWkbTypes.displayString(source.wkbType())
-        raise InputError(
-            f"{parameter}: layer '{layer}' holds {kind}, not points. Use 'Centroids' first, or another layer."
-        )
-    if source.featureCount() == 0:
-        raise InputError(f"{parameter}: layer '{layer}' has no features (check its filter and selection).")
-    if not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
-    return layer
+    points = QgsWkbTypes.GeometryType.PointGeometry
+    return checked_layer(parameter, source, points, "points. Use 'Centroids' first, or another layer")
 
 
 def projected(

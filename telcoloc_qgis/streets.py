@@ -21,6 +21,7 @@ from qgis.core import (
 )
 
 from ..models.errors import InputError
+from .columns import checked_layer, recognised
 from .sites import id_text, listed
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def read_streets(
     from ..models.trajectory.streets import BOTH, build_streets, oneway_of
 
     source = run.parameters.source(parameter)
-    layer = _checked(source, parameter)
+    layer = checked_layer(parameter, source, QgsWkbTypes.GeometryType.LineGeometry, "lines; give a layer of streets")
     column = _oneway_field(run, source, oneway)
     if oneway:
         run.info(f"One-way field of '{layer}': {column or 'none; all streets are open both ways'}.")
@@ -151,26 +152,12 @@ def read_streets(
     return StreetLayer(streets, np.array(ids, dtype=np.int64), layer)
 
 
-def _checked(source: QgsProcessingFeatureSource, parameter: str) -> str:
-    """The name of a usable line layer."""
-    layer = source.sourceName()
-    if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.LineGeometry:
-        kind = QgsWkbTypes.displayString(source.wkbType())
-        raise InputError(f"{parameter}: layer '{layer}' holds {kind}, not lines; give a layer of streets.")
-    if source.featureCount() == 0:
-        raise InputError(f"{parameter}: layer '{layer}' has no features (check its filter and selection).")
-    if not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
-    return layer
-
-
 def _oneway_field(run: Run, source: QgsProcessingFeatureSource, parameter: str | None) -> str | None:
     """The field given, or the first one recognised by its name."""
     if parameter is None:
         return None
     given = run.parameters.field(parameter, source)
-    by_name = {name.lower(): name for name in reversed(source.fields().names())}
-    return given or next((by_name[name] for name in ONEWAY_NAMES if name in by_name), None)
+    return given or recognised(source, ONEWAY_NAMES)
 
 
 def _vertices(line: QgsGeometry) -> np.ndarray | None:

@@ -33,6 +33,7 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QMetaType
 
 from ..models.errors import InputError
+from .columns import checked_layer, recognised
 from .crs import metric_crs, name_of
 from .outputs import fields_of
 from .sites import counted, id_text, listed, point_of
@@ -139,11 +140,7 @@ def add_track_parameters(algorithm: TelcoLocAlgorithm, uncertainty: bool = True,
 
 def field_of(run: Run, source: QgsProcessingFeatureSource, name: str) -> str | None:
     """The field that parameter `name` gives, or the first one that is recognised by its name; None when there is none."""
-    given = run.parameters.field(name, source)
-    if given:
-        return given
-    by_name = {each.lower(): each for each in reversed(source.fields().names())}
-    return next((by_name[known] for known in RECOGNISED[name] if known in by_name), None)
+    return run.parameters.field(name, source) or recognised(source, RECOGNISED[name])
 
 
 def read_tracks(
@@ -174,7 +171,8 @@ def read_tracks(
         No features, no points, unknown CRS, no time field, no usable row.
     """
     source = run.parameters.source(parameter)
-    layer = _checked(source, parameter)
+    points = QgsWkbTypes.GeometryType.PointGeometry
+    layer = checked_layer(parameter, source, points, "points; give a layer with one point per record")
     device = field_of(run, source, "DEVICE_FIELD")
     trajectory = field_of(run, source, "TRAJECTORY_FIELD")
     time = field_of(run, source, "TIME_FIELD")
@@ -259,21 +257,6 @@ def read_tracks(
         metric,
         len(rejected),
     )
-
-
-def _checked(source: QgsProcessingFeatureSource, parameter: str) -> str:
-    """The name of a usable point layer."""
-    layer = source.sourceName()
-    if QgsWkbTypes.geometryType(source.wkbType()) != QgsWkbTypes.GeometryType.PointGeometry:
-        kind = QgsWkbTypes.displayString(source.wkbType())
-        raise InputError(
-            f"{parameter}: layer '{layer}' holds {kind}, not points; give a layer with one point per record."
-        )
-    if source.featureCount() == 0:
-        raise InputError(f"{parameter}: layer '{layer}' has no features (check its filter and selection).")
-    if not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
-    return layer
 
 
 def _columns(rows: list[tuple[float, float, float]]) -> np.ndarray:
