@@ -9,13 +9,13 @@ and (4.4.4).
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from .arrays import Array, namespace
 from .validity import Validity
 
 #: Free space: 20 log10(4π / c) with d in m and f in MHz [dB] (P.525-4 equation (4), c = 299,792,458 m/s).
-_FREE_SPACE_DB = 20 * np.log10(4 * np.pi * 1e6 / 299_792_458.0)
+_FREE_SPACE_DB = 20 * math.log10(4 * math.pi * 1e6 / 299_792_458.0)
 #: Nearer than this a formula stays what it is there [m].
 LEAST_DISTANCE_M = 1.0
 AREAS = ("urban", "suburban", "open")
@@ -59,7 +59,7 @@ def log_distance_db(
     slope = 10 * exponent * xp.log10(distance_m.clip(LEAST_DISTANCE_M) / reference_m)
     if intercept_db is not None:
         return intercept_db + slope
-    return _FREE_SPACE_DB + 20 * np.log10(reference_m) + 20 * xp.log10(freq_mhz) + slope
+    return _FREE_SPACE_DB + 20 * math.log10(reference_m) + 20 * xp.log10(freq_mhz) + slope
 
 
 def device_height_correction_db(freq_mhz: Array, device_height_m: float, city: str) -> Array:
@@ -67,8 +67,8 @@ def device_height_correction_db(freq_mhz: Array, device_height_m: float, city: s
     xp = namespace(freq_mhz)
     log_f = xp.log10(freq_mhz)
     if city == "large":
-        low = 8.29 * np.log10(1.54 * device_height_m) ** 2 - 1.1
-        high = 3.2 * np.log10(11.75 * device_height_m) ** 2 - 4.97
+        low = 8.29 * math.log10(1.54 * device_height_m) ** 2 - 1.1
+        high = 3.2 * math.log10(11.75 * device_height_m) ** 2 - 4.97
         return xp.where(freq_mhz < _LARGE_CITY_MHZ, low + 0 * log_f, high + 0 * log_f)
     return (1.1 * log_f - 0.7) * device_height_m - (1.56 * log_f - 0.8)
 
@@ -117,7 +117,7 @@ def area_gain_db(freq_mhz: Array, area: str) -> Array:
     xp = namespace(freq_mhz)
     log_f = xp.log10(freq_mhz)
     if area == "suburban":
-        return 2 * (log_f - np.log10(28.0)) ** 2 + 5.4
+        return 2 * (log_f - math.log10(28.0)) ** 2 + 5.4
     if area == "open":
         return 4.78 * log_f**2 - 18.33 * log_f + 40.94
     return 0 * log_f

@@ -117,7 +117,7 @@ def _rma_los(d2: Array, d3: Array, ghz: Array, height_m: Array, device_height_m:
             20 * xp.log10(40 * np.pi * d * ghz / 3)
             + min(0.03 * h172, 10) * xp.log10(d)
             - min(0.044 * h172, 14.77)
-            + 0.002 * np.log10(_BUILDING_HEIGHT_M) * d
+            + 0.002 * float(np.log10(_BUILDING_HEIGHT_M)) * d
         )
 
     return xp.where(d2 <= breakpoint_m, near(d3), near(breakpoint_m) + 40 * xp.log10(d3 / breakpoint_m))
@@ -135,12 +135,12 @@ def _umi_nlos(d3: Array, ghz: Array, _height_m: Array, device_height_m: float) -
 
 def _rma_nlos(d3: Array, ghz: Array, height_m: Array, device_height_m: float) -> Array:
     ratio2 = (_BUILDING_HEIGHT_M / height_m) ** 2
-    device_term = 3.2 * np.log10(11.75 * device_height_m) ** 2 - 4.97
+    device_term = 3.2 * float(np.log10(11.75 * device_height_m)) ** 2 - 4.97
     xp = namespace(d3)
     return (
         161.04
-        - 7.1 * np.log10(_STREET_WIDTH_M)
-        + 7.5 * np.log10(_BUILDING_HEIGHT_M)
+        - 7.1 * float(np.log10(_STREET_WIDTH_M))
+        + 7.5 * float(np.log10(_BUILDING_HEIGHT_M))
         - (24.37 - 3.7 * ratio2) * xp.log10(height_m)
         + (43.42 - 3.1 * xp.log10(height_m)) * (xp.log10(d3) - 3)
         + 20 * xp.log10(ghz)
