@@ -26,8 +26,7 @@ MOST_COLUMNS = 2_000
 
 def known_cells(data: Measurements, rows: np.ndarray, sites: CellSites, frame: LocalFrame) -> tuple[str, ...]:
     """Ids of the cells that a model can know: those that `rows` heard, in the order of `data`, then those with a position near them."""
-    heard = np.unique(data.cell[rows])
-    names = [data.cells[code] for code in heard[heard >= 0]]
+    names = data.heard_in(rows)
     x, y = frame.to_xy(sites.lon, sites.lat)
     true_x, true_y = frame.to_xy(data.lon[rows], data.lat[rows])
     near = (np.abs(x - (true_x.min() + true_x.max()) / 2) <= np.ptp(true_x) / 2 + _MARGIN_M) & (

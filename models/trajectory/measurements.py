@@ -163,6 +163,11 @@ class Measurements:
         """Number of cells in each record, shape (n,)."""
         return (self.cell >= 0).sum(axis=1)
 
+    def heard_in(self, rows: np.ndarray | slice) -> tuple[str, ...]:
+        """Ids of the cells that some records heard, in the order of `cells`."""
+        codes = np.unique(self.cell[rows])
+        return tuple(self.cells[code] for code in codes[codes >= 0])
+
     @property
     def starts(self) -> np.ndarray:
         """First row of each trajectory and the number of rows at the end, shape (n_trajectories present + 1,)."""

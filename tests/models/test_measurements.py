@@ -76,6 +76,12 @@ class TestMeasurements:
         np.testing.assert_array_equal(data.rss_dbm[0, :2], [-64, -65])
         np.testing.assert_array_equal(data.n_heard, 2)
 
+    def test_the_cells_that_some_records_heard(self):
+        data = table()
+        for rows in (slice(0, 0), slice(1, 3), np.array([0, 3]), np.arange(4) > 0):
+            heard = {data.cells[code] for record in data.cell[rows] for code in record if code >= 0}
+            assert data.heard_in(rows) == tuple(name for name in data.cells if name in heard)
+
     def test_a_long_gap_begins_a_trajectory_only_where_none_is_given(self):
         assert table(max_gap_s=1e6).trajectories == ("a", "b")
         assert table(trajectory=["x", "x", "x", "x"]).trajectories == ("x",)
