@@ -47,6 +47,9 @@ class LookupTable:
         Received power [dBm], shape (n_places, n_cells), float32, NaN where a cell is not received.
     noise_floor_dbm
         What NaN counts as, and what nothing is weaker than, when places are compared with a report [dBm].
+    learned
+        Whether entries are means of what was reported: such a mean is of the times when a cell was named, so it says little about the
+        times when it is not.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class LookupTable:
     places: np.ndarray
     rss_dbm: np.ndarray
     noise_floor_dbm: float
+    learned: bool = False
 
     def __post_init__(self) -> None:
         if self.rss_dbm.shape != (len(self.places), len(self.cells)):
@@ -120,7 +124,7 @@ def learn_fingerprints(
     *,
     smooth_m: float | None = None,
     reach_m: float | None = None,
-    least_share: float = 0.1,
+    least_share: float = 0.05,
     progress: Progress = no_progress,
 ) -> LookupTable:
     """Learn a look-up table from records whose true position is known.
@@ -136,7 +140,7 @@ def learn_fingerprints(
     grid
         Squares that reports are collected in; those with their centre within `reach_m` of such a square are places.
     smooth_m
-        Standard deviation of the kernel [m]; three quarters of a square when not given.
+        Standard deviation of the kernel [m]; half a square when not given.
     reach_m
         How far from where somebody was a place may be [m]; one and a half squares when not given.
     least_share
@@ -147,7 +151,7 @@ def learn_fingerprints(
     InputError
         When no record has a position on the grid and an RSS, or the table would be too large.
     """
-    smooth = 0.75 * grid.cell_size_m if smooth_m is None else smooth_m
+    smooth = 0.5 * grid.cell_size_m if smooth_m is None else smooth_m
     reach = 1.5 * grid.cell_size_m if reach_m is None else reach_m
     if not (smooth > 0 and reach >= 0):
         raise InputError(f"Smoothing needs a width above 0 m and a reach of 0 m or more, not {smooth:g} and {reach:g}.")
@@ -192,6 +196,7 @@ def learn_fingerprints(
         places,
         level,
         float(np.floor(rss.min()) - BELOW_WEAKEST_DB),
+        learned=True,
     )
 
 
@@ -225,7 +230,7 @@ def _kernel(grid: Grid, places: np.ndarray, squares: np.ndarray, smooth_m: float
 
 
 def save_fingerprints(path: str | os.PathLike[str], table: LookupTable, origin: str = "") -> None:
-    """Write a table as a safetensors file.
+    """Write a learned table as a safetensors file.
 
     Parameters
     ----------
@@ -277,7 +282,7 @@ def load_fingerprints(path: str | os.PathLike[str]) -> LookupTable:
         )
         cells = tuple(map(str, card["cells"]))
         table = LookupTable(
-            grid, cells, weights.tensors["places"], weights.tensors["rss_dbm"], float(card["noise_floor_dbm"])
+            grid, cells, weights.tensors["places"], weights.tensors["rss_dbm"], float(card["noise_floor_dbm"]), True
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"The file of fingerprints {path} is damaged ({error}); learn it again.") from error

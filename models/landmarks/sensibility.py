@@ -161,7 +161,7 @@ def simulated_sensibility(
             f"{error_db:g} dB, {correlation_m:g} m, {spacing_m:g} m and {repeats}."
         )
     rng = np.random.default_rng(seed)
-    floored = table.floored_dbm
+    comparison = settings.comparison(table)
     tried, distance = [], []
     for turn in range(repeats):
         place = _one_per_square(table, spacing_m, rng)
@@ -174,7 +174,7 @@ def simulated_sensibility(
             _named(rss, table.noise_floor_dbm, settings.antennas),
             table,
             settings,
-            floored=floored,
+            comparison=comparison,
             threads=threads,
             progress=part,
         )

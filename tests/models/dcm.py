@@ -70,6 +70,8 @@ def brute_force(table, named, limit_dbm, settings, offset_db=0.0):
         if settings.offset != "differences":
             for cell, rss in entry.items():
                 if cell not in named:
-                    total += settings.unheard_weight * max(rss - limit_dbm, 0) ** 2
+                    total += (1.0 if settings.unheard_weight is None else settings.unheard_weight) * max(
+                        rss - limit_dbm, 0
+                    ) ** 2
         result.append(total)
     return np.array(result), len(compared)

@@ -97,7 +97,7 @@ def test_what_was_learned_locates_the_same_walk():
     table = learn_fingerprints(records, xy, grid)
     known = np.isfinite(xy).all(axis=1)
     found = signal_candidates(records, table, CandidateSettings(number=1))
-    assert np.hypot(*(found.xy_m - xy)[known].T).mean() < 2 * grid.cell_size_m
+    assert np.hypot(*(found.xy_m - xy)[known].T).mean() < 2.5 * grid.cell_size_m
 
 
 def test_records_without_truth_teach_nothing():

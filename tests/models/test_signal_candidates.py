@@ -31,7 +31,7 @@ def limit_of(table, named, longest):
     [
         {"unheard_weight": 0.0},
         {"unheard_weight": 0.0, "antennas": 3},
-        {"unheard_weight": 1.0},
+        {},
         {"unheard_weight": 0.5, "antennas": 4},
         {"offset": "differences"},
         {"offset": "differences", "antennas": 4},
