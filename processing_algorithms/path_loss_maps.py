@@ -68,7 +68,7 @@ class PathLossMaps(TelcoLocAlgorithm):
         "of a grid, the antenna's pattern included, or what power is received there: one band per cell. The maps are what signal-strength "
         "fingerprints are compared with where nobody has measured.\n\n"
         "logdistance loses a fixed number of decibels per decade of distance. hata is Okumura-Hata up to 1,500 MHz and COST231-Hata above. "
-        "3gpp is TR 38.901 with the probability of line of sight. They know no buildings.\n\n"
+        "3gpp is TR 38.901: where buildings are given, line of sight is as they leave it, and else a matter of its probability.\n\n"
         "cost231wi is COST231-Walfisch-Ikegami: with line of sight along street canyons; without it over the roofs, where building "
         "heights and spacing, street width and the street's angle are measured in the footprints along each path.\n\n"
         "dominantpath follows the strongest path around building corners: its length, its bends and what it passes.\n\n"
@@ -102,8 +102,8 @@ class PathLossMaps(TelcoLocAlgorithm):
         add_transmitter_parameters(self)
         add_building_parameters(
             self,
-            "Polygon layer of footprints with heights, in any CRS, for cost231wi and dominantpath; with the other models no value "
-            "is given inside of them.",
+            "Polygon layer of footprints with heights, in any CRS: for cost231wi and dominantpath, and for line of sight in 3gpp. No model "
+            "gives values inside of them.",
         )
         self._define_models()
         self._define_grid()
@@ -230,6 +230,13 @@ class PathLossMaps(TelcoLocAlgorithm):
             advanced=True,
         )
         self.add(
+            number("REACH", self.tr("Reach [m]"), number.Type.Double, None, True, 0.0),
+            self.tr(
+                "Cells of the network that stand farther than this from EXTENT are left out. Empty: all take part."
+            ),
+            advanced=True,
+        )
+        self.add(
             number("DEVICE_HEIGHT", self.tr("Height of devices [m]"), number.Type.Double, 1.5, False, 0.1, 500.0),
             self.tr("Above ground, in metres."),
             advanced=True,
@@ -264,7 +271,10 @@ class PathLossMaps(TelcoLocAlgorithm):
             )
         pattern = _pattern(run)
         transmitters, crs = read_transmitters(run)
-        grid = _grid(run, transmitters, crs)
+        extent = parameters.extent("EXTENT", crs, parameters.source("INPUT").sourceCrs())
+        if extent is not None:
+            transmitters = _near(run, transmitters, extent)
+        grid = _grid(run, transmitters, extent, crs)
         run.info(f"{len(transmitters):,} cells on {grid.describe()} in {name_of(crs)}.")
         around = QgsRectangle(*grid.bounds)
         for x_m, y_m in transmitters.xy_m.tolist():
@@ -306,25 +316,49 @@ class PathLossMaps(TelcoLocAlgorithm):
         }
 
 
-def _grid(run: Run, transmitters: Transmitters, crs: QgsCoordinateReferenceSystem) -> Grid:
+def _near(run: Run, transmitters: Transmitters, extent: QgsRectangle) -> Transmitters:
+    """Those within REACH of the extent.
+
+    Raises
+    ------
+    InputError
+        When there are none.
+    """
+    away = np.array([extent.distance(QgsPointXY(x_m, y_m)) for x_m, y_m in transmitters.xy_m.tolist()])
+    nearest = int(np.argmin(away))
+    if away[nearest] > FARTHEST_M:
+        raise InputError(
+            f"EXTENT lies {away[nearest] / 1000:,.0f} km from the nearest cell, '{transmitters.ids[nearest]}'. Check its coordinates and "
+            "CRS."
+        )
+    reach = run.parameters.number("REACH")
+    if reach is None or away.max() <= reach:
+        return transmitters
+    if away[nearest] > reach:
+        raise InputError(
+            f"No cell stands within REACH {reach:g} m of EXTENT; the nearest, '{transmitters.ids[nearest]}', is {away[nearest]:,.0f} m "
+            "away. Use a larger REACH, or leave it empty."
+        )
+    run.info(
+        f"Cells farther than {reach:g} m from the map, which are left out: {(away > reach).sum():,} of {len(away):,}."
+    )
+    return transmitters.take(away <= reach)
+
+
+def _grid(run: Run, transmitters: Transmitters, extent: QgsRectangle | None, crs: QgsCoordinateReferenceSystem) -> Grid:
     """The grid from EXTENT, MARGIN and CELL_SIZE.
 
     Raises
     ------
     InputError
-        An extent far from all transmitters, or more cells than the memory budget holds.
+        More cells than the memory budget holds.
     """
     parameters = run.parameters
-    extent = parameters.extent("EXTENT", crs, parameters.source("INPUT").sourceCrs())
     if extent is None:
         margin = parameters.number("MARGIN")
         places = np.unique(transmitters.xy_m.round(), axis=0)
         extent = QgsRectangle(*places.min(axis=0), *places.max(axis=0))
         extent = extent.buffered(_default_margin_m(places) if margin is None else margin)
-    else:
-        away = min(extent.distance(QgsPointXY(x_m, y_m)) for x_m, y_m in transmitters.xy_m.tolist())
-        if away > FARTHEST_M:
-            raise InputError(f"EXTENT lies {away / 1000:,.0f} km from the nearest cell. Check its coordinates and CRS.")
     bounds = (extent.xMinimum(), extent.yMinimum(), extent.xMaximum(), extent.yMaximum())
     area = extent.width() * extent.height()
     cell_size = parameters.number("CELL_SIZE")
@@ -340,7 +374,7 @@ def _grid(run: Run, transmitters: Transmitters, crs: QgsCoordinateReferenceSyste
         raise InputError(
             f"CELL_SIZE {cell_size:g} m makes {n_cells:,.0f} cells of {len(transmitters):,} maps, which need {mb:,.0f} MB; "
             f"{budget_mb:,.0f} MB are allowed. Use CELL_SIZE {cell_size * math.sqrt(mb / budget_mb) * 1.05:.3g} or more, a smaller EXTENT, "
-            "or fewer cells of the network."
+            "or a REACH that leaves cells out."
         )
     return Grid.covering(bounds, cell_size, crs.toWkt(Qgis.CrsWktVariant.Preferred))
 

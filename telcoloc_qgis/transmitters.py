@@ -159,10 +159,11 @@ def add_transmitter_parameters(algorithm: TelcoLocAlgorithm) -> None:
         optional = value.default is None
         algorithm.add(
             number(value.parameter, title, number.Type.Double, value.default, optional, value.low, value.high),
-            algorithm.tr(f"Of cells without a value of their own [{value.unit}]. {value.text}"),
+            algorithm.tr(f"For cells without their own. {value.text}"),
             advanced=value.parameter in ("TILT", "BEAM_WIDTH"),
         )
     for value in EQUIPMENT.values():
+        what = "Each cell's own value." if value.numbered else value.text
         otherwise = f"{value.parameter} counts" if value.numbered else f"a cell has {value.otherwise}"
         algorithm.add(
             QgsProcessingParameterField(
@@ -172,7 +173,7 @@ def add_transmitter_parameters(algorithm: TelcoLocAlgorithm) -> None:
                 optional=True,
             ),
             algorithm.tr(
-                f"{value.text if not value.numbered else 'Field with it.'} By default it is recognised by its name "
+                f"{what} By default it is recognised by its name "
                 f"({', '.join(value.names[:3])}, …). Where it is empty, {otherwise}."
             ),
             advanced=True,

@@ -310,6 +310,20 @@ def test_large_grids_are_coarser_or_refused(maps, no_maps):
     )
 
 
+def test_reach_leaves_far_cells_out(maps, no_maps):
+    far = (*CELLS, (900, 100, "c", 30.0, 0.0, 0.0, 65.0, 800.0, 60.0))  # 600 m east of the map
+    assert list(maps(INPUT=cells(far))[1]) == ["a1", "a2", "b", "c"]
+    assert list(maps(INPUT=cells(far), REACH=600)[1]) == ["a1", "a2", "b", "c"]
+    ran, bands, _ = maps(INPUT=cells(far), REACH=599)
+    assert list(bands) == ["a1", "a2", "b"]
+    assert "Cells farther than 599 m from the map, which are left out: 1 of 4." in ran.infos
+    no_maps(
+        r"No cell stands within REACH 599 m of EXTENT; the nearest, 'c', is 600 m away\. Use a larger REACH, or leave it empty\.",
+        INPUT=cells(far[3:]),
+        REACH=599,
+    )
+
+
 # What is said
 
 
@@ -333,7 +347,7 @@ def test_a_cell_inside_a_building_is_named(maps):
     [
         (r"MODEL is 'dominantpath', which needs BUILDINGS\. .*", {"MODEL": "dominantpath"}),
         (r"PATTERN is 'file', but PATTERN_FILE is empty\. .*", {"PATTERN": "file"}),
-        (r"EXTENT lies [\d,]+ km from the nearest cell\. .*", {"EXTENT": f"0,1000,0,1000 [{UTM}]"}),
+        (r"EXTENT lies [\d,]+ km from the nearest cell, 'a1'\. .*", {"EXTENT": f"0,1000,0,1000 [{UTM}]"}),
         (r"FREQUENCY is '5'; it must be a number from 100 to 300000\.", {"FREQUENCY": 5}),
         (r"MODEL is 'itm'; choose one of: auto, .*", {"MODEL": "itm"}),
     ],
