@@ -298,8 +298,10 @@ def _draw_key(painter: QPainter, sheet: Sheet, box: QRectF, key: Key) -> float:
     """Draw one line of the key; returns its height [px]."""
     icon, row = sheet.px(9.0), sheet.px(4.0)
     if len(key.symbols) == 1:
-        _draw_symbol(painter, sheet, key.symbols[0], QRectF(box.left(), box.top(), icon, row))
-        text = box.adjusted(icon + sheet.px(2.0), sheet.px(0.45), 0, 0)
+        only = key.symbols[0]
+        row = max(row, sheet.px(only.size() + 0.8)) if only.type() == Qgis.SymbolType.Marker else row
+        _draw_symbol(painter, sheet, only, QRectF(box.left(), box.top(), icon, row))
+        text = box.adjusted(icon + sheet.px(2.0), (row - sheet.px(3.1)) / 2, 0, 0)
         return max(row, draw_text(painter, sheet, text, key.label, 7.5) + sheet.px(0.6))
     used = draw_text(painter, sheet, box, key.label, 7.5) + sheet.px(0.8)
     step = box.width() / len(key.symbols)

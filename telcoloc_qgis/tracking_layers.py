@@ -115,7 +115,7 @@ def _path_lines(scene: TrackingScene) -> tuple[Part, Part]:
         inside += _stretches(xy, joined)
         outside += _stretches(xy, ~joined)
     red, pale = (_layer(scene, "LineString", "", lines) for lines in (inside, outside))
-    _dress(red, styles.path_lines_qml())
+    _dress(red, styles.path_lines_qml(0.7))
     _dress(pale, styles.path_lines_qml(0.25))
     pale.renderer().symbol().setOpacity(0.4)
     rest = Part([pale], [Key([_symbol(pale)], "The rest of the path")] if outside else [])

@@ -16,9 +16,9 @@ from qgis.core import (
 )
 
 from ..models.errors import InputError
-from .columns import need_rows
+from .columns import checked_layer, recognised
 from .crs import metric_crs
-from .landmarks import DEVICE_NAMES, recognised
+from .landmarks import DEVICE_NAMES
 from .sites import id_text
 from .temporal import date_time, seconds_of
 from .tracks import RECOGNISED
@@ -82,11 +82,11 @@ class Rows:
         values = self.columns.get(name, [None] * len(self))
         return np.array([_number(value) for value in values], dtype=float)
 
-    def sorted(self, further: Sequence[str] = ()) -> Rows:
-        """By device, trajectory, the columns named, and time."""
-        texts = [[id_text(value) for value in self.columns.get(name, [""] * len(self))] for name in further]
-        keys = [(self.group[row], *(text[row] for text in texts), self.time_s[row]) for row in range(len(self))]
-        return self.taken(np.array(sorted(range(len(self)), key=keys.__getitem__), dtype=int))
+    def sorted(self) -> Rows:
+        """By device, trajectory and time."""
+        return self.taken(
+            np.array(sorted(range(len(self)), key=lambda row: (self.group[row], self.time_s[row])), dtype=int)
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class TrackingScene:
     crs
         Metric; all positions are in it.
     path
-        All instants, by device, trajectory, part and time.
+        All instants, by device, trajectory and time.
     parts
         First row of each unbroken part of the path and the number of rows at the end.
     edges, candidates
@@ -155,7 +155,7 @@ def read_scene(run: Run, progress: Progress) -> TrackingScene:
     run.info(why.replace(", and outputs use it", ""))
     points = _GEOMETRY.PointGeometry
     path = _rows(run, "PATH", crs, _share(progress, 0.0, 0.1), points, (), ("part", "kind", "truth_error_m"), device)
-    path = path.sorted(("part",))
+    path = path.sorted()
     part = [(owner, id_text(value)) for owner, value in zip(path.group, path.columns.get("part", [""] * len(path)))]
     changes = [row for row in range(1, len(path)) if part[row] != part[row - 1]]
     window = _window(run, path)
@@ -327,21 +327,15 @@ def _checked(
     source: QgsProcessingFeatureSource, parameter: str, kind: QgsWkbTypes.GeometryType, needed: Sequence[str]
 ) -> str:
     """The time field of a usable layer."""
-    layer = source.sourceName()
-    if QgsWkbTypes.geometryType(source.wkbType()) != kind:
-        wanted = "points" if kind == _GEOMETRY.PointGeometry else "lines"
-        has = QgsWkbTypes.displayString(source.wkbType())
-        raise InputError(f"{parameter}: layer '{layer}' holds {has}, not {wanted}.")
-    need_rows(parameter, source)
-    if not source.sourceCrs().isValid():
-        raise InputError(f"{parameter}: layer '{layer}' has no known CRS. Set it with Layer > Set CRS of Layer.")
+    wanted = "points" if kind == _GEOMETRY.PointGeometry else "lines"
+    layer = checked_layer(parameter, source, kind, wanted)
     time = recognised(source, TIME_NAMES)
     missing = ["time"] if time is None else []
     missing += [name for name in needed if recognised(source, (name,)) is None]
     if missing:
         raise InputError(
-            f"{parameter}: layer '{layer}' has no field '{missing[0]}'; give the {parameter} that 'Track with landmarks' wrote, or one "
-            f"with that field (it has {', '.join(source.fields().names()) or 'none'})."
+            f"{parameter}: layer '{layer}' has no field '{missing[0]}', only {', '.join(source.fields().names()) or 'none'}; give one that "
+            "has it, such as those that 'Track with landmarks' writes."
         )
     return time
 

@@ -31,6 +31,8 @@ from .temporal import exported, timed_qml
 
 #: What was chosen, what was possible, what is true, what is written.
 CHOSEN, POSSIBLE, TRUE, INK = "#c8232c", "#858b90", "#1f5fbf", "#2b2b2b"
+#: Width of the motion chosen, more than that of the whole path, so that it shows while the graph plays [mm].
+CHOSEN_MM = 0.8
 #: Labels of errors appear from this scale on.
 LABELS_FROM_SCALE = 2000
 #: What an instant of the path can be.
@@ -78,8 +80,8 @@ def edges_qml(width_mm: float = 0.14, opacity: float = 0.7) -> str:
     looks = (
         (0, POSSIBLE, width_mm, False, "Possible motion"),
         (1, POSSIBLE, width_mm, True, "Possible motion over skipped instants"),
-        (2, CHOSEN, 4 * width_mm, False, "Chosen motion"),
-        (3, CHOSEN, 4 * width_mm, True, "Chosen motion over skipped instants"),
+        (2, CHOSEN, CHOSEN_MM, False, "Chosen motion"),
+        (3, CHOSEN, CHOSEN_MM, True, "Chosen motion over skipped instants"),
     )
     categories = []
     for code, colour, width, dashed, label in looks:
@@ -131,7 +133,7 @@ def path_qml(with_truth: bool = False, seconds: float = 1.0, size_mm: float = 1.
     return timed_qml(exported(layer), "Point", "time", seconds=seconds)
 
 
-def path_lines_qml(width_mm: float = 0.7) -> str:
+def path_lines_qml(width_mm: float = 0.45) -> str:
     """Style of the LINES layer: the chosen path in red, with a pale edge that keeps it apart from the map below."""
     layer = QgsVectorLayer("LineStringM", "style", "memory")
     layer.setRenderer(QgsSingleSymbolRenderer(_cased(CHOSEN, width_mm)))

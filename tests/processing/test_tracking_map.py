@@ -311,11 +311,11 @@ def test_bad_input_is_one_sentence(refused, tmp_path):
     refuse(r"PATH \(Path\) is missing\.", PATH=None)
     refuse(r"PATH: layer 'nothing' has no features .*\.", PATH=nothing)
     refuse(
-        r"PATH: layer 'places' has no field 'time'; give the PATH that 'Track with landmarks' wrote, .* \(it has n\)\.",
+        r"PATH: layer 'places' has no field 'time', only n; give one that has it, such as those that 'Track with landmarks' writes\.",
         PATH=timeless,
     )
     refuse(r"PATH.*(edges|LineString).*\.", PATH=lines)
-    refuse(r"CANDIDATES: layer 'path' has no field 'error_db'; .*", CANDIDATES=path)
+    refuse(r"CANDIDATES: layer 'path' has no field 'error_db', only .*", CANDIDATES=path)
     refuse(r"TRUTH: layer 'later' goes from 2025-01-01 00:00:00 to .* they share no time\.", TRUTH=later)
     refuse(
         r"FROM 2024-03-08 00:00:00 TO .* holds no instant of PATH 'path', which goes from .*\.",
