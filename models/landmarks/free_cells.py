@@ -79,7 +79,7 @@ class FreeSpace:
         moved = cell[owner] != inside[owner]
         where = xy_m[owner].copy()
         where[moved] = self.grid.centres(cell[owner[moved]])
-        return Spots(owner, where, cell[owner], np.zeros(len(owner)))
+        return Spots(owner, where, cell[owner], np.zeros(len(owner)), np.hypot(*(where - xy_m[owner]).T))
 
     def lengths_m(self, spots: Spots, start: np.ndarray, end: np.ndarray, limit_m: np.ndarray) -> np.ndarray:
         """See `MapDistance`."""

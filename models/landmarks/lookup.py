@@ -114,7 +114,10 @@ class LookupTable:
         chosen = np.flatnonzero(allowed)
         if not len(chosen):
             raise InputError("The radio maps know of no cell that may be a place; check the mask and the maps.")
-        return cls(maps.grid, maps.transmitters.ids, chosen, rss[:, chosen].T, float(maps.noise_floor_dbm))
+        floor = maps.noise_floor_dbm
+        if not np.isfinite(floor):  # maps that do not tell: everything they predict is received
+            floor = np.floor(np.nanmin(rss[:, chosen])) - BELOW_WEAKEST_DB
+        return cls(maps.grid, maps.transmitters.ids, chosen, rss[:, chosen].T, float(floor))
 
 
 def learn_fingerprints(

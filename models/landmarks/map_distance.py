@@ -11,7 +11,7 @@ buildings, street curves, and so on)".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Callable, Protocol
 
 import numpy as np
@@ -29,15 +29,22 @@ class Spots:
         Positions on the map [m], shape (s, 2).
     place, along_m
         The map's own code of a spot: its cell, or its edge and how far along [m]; shape (s,).
+    moved_m
+        How far a spot is from its point [m], shape (s,).
     """
 
     owner: np.ndarray
     xy_m: np.ndarray
     place: np.ndarray
     along_m: np.ndarray
+    moved_m: np.ndarray
 
     def __len__(self) -> int:
         return len(self.owner)
+
+    def take(self, rows: slice) -> Spots:
+        """Return some of the spots."""
+        return Spots(*(getattr(self, each.name)[rows] for each in fields(self)))
 
 
 class MapDistance(Protocol):
@@ -62,7 +69,7 @@ class Straight:
     def spots(self, xy_m: np.ndarray) -> Spots:
         """See `MapDistance`."""
         n = len(xy_m)
-        return Spots(np.arange(n), np.asarray(xy_m, dtype=float).reshape(-1, 2), np.arange(n), np.zeros(n))
+        return Spots(np.arange(n), np.asarray(xy_m, dtype=float).reshape(-1, 2), np.arange(n), np.zeros(n), np.zeros(n))
 
     def lengths_m(self, spots: Spots, start: np.ndarray, end: np.ndarray, limit_m: np.ndarray) -> np.ndarray:
         """See `MapDistance`."""

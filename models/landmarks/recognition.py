@@ -19,7 +19,7 @@ from .descriptors import BY_NAME, DESCRIPTORS
 
 #: Combined distance (1: typical of different landmarks) that the nearest wrong one of a few landmarks seldom goes below, and the share
 #: by which a fiducial match must be nearer; `benchmarks/landmark_matching.py --calibrate` shows what they lead to.
-LIMIT, MARGIN = 0.92, 0.2
+LIMIT, MARGIN = 0.9, 0.2
 #: Instants before and after a photo's that tell which landmarks its path can come by.
 WINDOW = 5
 

@@ -10,7 +10,7 @@ places are compared is in `comparison`.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -146,7 +146,7 @@ def match_signals(
 ) -> Matched:
     """Find the places of the table that fit each record best.
 
-    A record none of whose cells is in the table has no candidate; with RSS differences one antenna alone says nothing either.
+    Reports below the table's noise floor lower it to the weakest of them. A record none of whose cells is in the table has no candidate; with RSS differences one antenna alone says nothing either.
 
     Parameters
     ----------
@@ -176,6 +176,9 @@ def match_signals(
     table = table.only(heard) if heard else table
     known = records.recoded(table.cells)
     in_table = (known.cell >= 0) & np.isfinite(known.rss_dbm)
+    weakest = float(known.rss_dbm.min(where=in_table, initial=np.inf))
+    if weakest < table.noise_floor_dbm:  # evidently that can be received
+        table = replace(table, noise_floor_dbm=weakest)
     reports = gather_reports(known, table.noise_floor_dbm, settings.antennas, settings.average_s)
     progress(0.05)
     offset = np.zeros(len(records))

@@ -34,7 +34,7 @@ class StreetDistance:
         near = self.streets.near(np.asarray(xy_m, dtype=float).reshape(-1, 2), self.snap_m, self.most)
         owner, rank = np.nonzero(near.edge >= 0)
         edge, along = near.edge[owner, rank].astype(np.int64), near.along_m[owner, rank]
-        return Spots(owner, self.streets.points_at(edge, along), edge, along)
+        return Spots(owner, self.streets.points_at(edge, along), edge, along, near.distance_m[owner, rank])
 
     def lengths_m(self, spots: Spots, start: np.ndarray, end: np.ndarray, limit_m: np.ndarray) -> np.ndarray:
         """See `MapDistance`."""

@@ -21,6 +21,8 @@ from .map_distance import MapDistance, Spots
 from .tfg import Graph, Paths, build_graph, shortest_paths
 from .track import CANDIDATE, FILLED, HYBRID, LANDMARK, NON_HYBRID, Edges, Track, TrackSettings
 
+#: Of ways as long, the one wins whose spots are nearer to their candidates: so much counts a metre between them.
+_NEARER = 1e-3
 #: Most sentences about broken paths.
 _MOST_MESSAGES = 10
 
@@ -37,9 +39,7 @@ class _Nodes:
 
     def part(self, start: int, stop: int) -> Spots:
         """The nodes of the instants from `start` to `stop`."""
-        rows = slice(int(self.first[start]), int(self.first[stop]))
-        spots = self.spots
-        return Spots(spots.owner[rows], spots.xy_m[rows], spots.place[rows], spots.along_m[rows])
+        return self.spots.take(slice(int(self.first[start]), int(self.first[stop])))
 
 
 def track(
@@ -222,11 +222,12 @@ def _errors(candidates: Candidates, instant: np.ndarray) -> np.ndarray:
 
 
 def _costs(nodes: _Nodes, start: int, stop: int, error_weight_m: float) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """What nodes and skipped instants of a trajectory cost besides motion [m]."""
-    if error_weight_m <= 0:
-        return None, None
+    """What nodes and skipped instants of a trajectory cost besides motion [m]; None for nothing."""
     low, high = int(nodes.first[start]), int(nodes.first[stop])
-    cost = error_weight_m * nodes.error_db[low:high] ** 2
+    moved = nodes.spots.moved_m[low:high]
+    if error_weight_m <= 0 and not moved.any():
+        return None, None
+    cost = error_weight_m * nodes.error_db[low:high] ** 2 + _NEARER * moved
     worst = np.zeros(stop - start)
     np.maximum.at(worst, np.repeat(np.arange(stop - start), np.diff(nodes.first[start : stop + 1])), cost)
     return cost, worst
