@@ -48,9 +48,11 @@ class TelcoLocProvider(QgsProcessingProvider):
         from ..processing_algorithms.import_measurements import ImportMeasurements
         from ..processing_algorithms.localize_measurements import LocalizeMeasurements
         from ..processing_algorithms.map_metadata import MapMetadata
+        from ..processing_algorithms.match_landmarks import MatchLandmarks
         from ..processing_algorithms.match_to_streets import MatchToStreets
         from ..processing_algorithms.path_loss_maps import PathLossMaps
         from ..processing_algorithms.simulate_network import SimulateNetwork
+        from ..processing_algorithms.track_landmarks import TrackLandmarks
         from ..processing_algorithms.tracking_map import TrackingMap
         from ..processing_algorithms.train_deepmend import TrainDeepMend
         from ..processing_algorithms.train_localizer import TrainLocalizer
@@ -69,7 +71,9 @@ class TelcoLocProvider(QgsProcessingProvider):
             FilterTrajectory,
             MatchToStreets,
             PathLossMaps,
+            TrackLandmarks,
             TrackingMap,
+            MatchLandmarks,
             CheckEnvironment,
         ):
             self.addAlgorithm(algorithm())
