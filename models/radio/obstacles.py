@@ -74,7 +74,7 @@ class Walls:
         return Walls(self.start_m[kept], self.end_m[kept], self.building[kept], self.roof_m[kept])
 
 
-class _Crossings(NamedTuple):
+class Crossings(NamedTuple):
     """Where rays cross walls, ray by ray and outwards.
 
     Parameters
@@ -120,6 +120,16 @@ def trace(
     least_gap_m
         Buildings nearer than this are one row [m].
     """
+    angles, ray, distance = rays_towards(antenna_m, places_m, resolution_m)
+    crossings = cross_walls(walls, antenna_m, angles)
+    slope = np.arctan2(device_height_m - height_m, distance)
+    return _along(crossings, walls, height_m, angles, ray, distance, slope, least_gap_m)
+
+
+def rays_towards(
+    antenna_m: np.ndarray, places_m: np.ndarray, resolution_m: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rays that serve places: their rising angles [rad], shape (n_rays,), and ray and distance [m] of each place."""
     east, north = places_m[:, 0] - antenna_m[0], places_m[:, 1] - antenna_m[1]
     distance = np.hypot(east, north)
     angle = np.arctan2(north, east)
@@ -131,12 +141,10 @@ def trace(
     else:
         angles = -np.pi + 2 * np.pi / n_even * np.arange(n_even)
         ray = np.rint((angle + np.pi) * (n_even / (2 * np.pi))).astype(np.int64) % n_even
-    crossings = _cross(walls, antenna_m, angles)
-    slope = np.arctan2(device_height_m - height_m, distance)
-    return _along(crossings, walls, height_m, angles, ray, distance, slope, least_gap_m)
+    return angles, ray, distance
 
 
-def _cross(walls: Walls, antenna_m: np.ndarray, angles: np.ndarray) -> _Crossings:
+def cross_walls(walls: Walls, antenna_m: np.ndarray, angles: np.ndarray) -> Crossings:
     """Cross every wall with the rays it spans; `angles` rises within [−π, π].
 
     A wall takes the rays in [least, largest) of its ends' angles, so neighbouring walls share none and leave none out.
@@ -161,7 +169,7 @@ def _cross(walls: Walls, antenna_m: np.ndarray, angles: np.ndarray) -> _Crossing
     distance = np.clip(numerator[wall] / denominator, 0, farthest[wall])
     order = np.argsort(_key(ray, distance))
     firsts = np.concatenate([[0], np.cumsum(np.bincount(ray, minlength=n_rays))])
-    return _Crossings(ray[order], distance[order], wall[order], into[wall[order]], firsts)
+    return Crossings(ray[order], distance[order], wall[order], into[wall[order]], firsts)
 
 
 #: Larger than any distance [m]; ray × this + distance sorts by both, exact to a nanometre.
@@ -174,7 +182,7 @@ def _key(ray: np.ndarray, distance_m: np.ndarray) -> np.ndarray:
 
 
 def _along(
-    crossings: _Crossings,
+    crossings: Crossings,
     walls: Walls,
     height_m: float,
     angles: np.ndarray,
@@ -228,7 +236,7 @@ def _sums_from_start(values: np.ndarray, ray_start: np.ndarray) -> np.ndarray:
 
 
 def _outside(
-    last: np.ndarray, ray: np.ndarray, distance_m: np.ndarray, crossings: _Crossings, depth: np.ndarray
+    last: np.ndarray, ray: np.ndarray, distance_m: np.ndarray, crossings: Crossings, depth: np.ndarray
 ) -> np.ndarray:
     """Move places whose ray runs through a building beside them to that building's nearer side.
 
