@@ -41,6 +41,7 @@ NAMES = (
     "pathlossmaps",
     "simulatenetwork",
     "trackingmap",
+    "tracklandmarks",
     "traindeepmend",
     "trainlocalizer",
 )
