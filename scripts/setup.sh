@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 QGIS_FLOOR=3.40
 QGIS_PACKAGES=(qgis python3-qgis)
 APT_PACKAGES=(python3-venv python3-pip python3-geopandas python3-rasterio python3-scipy python3-sklearn
-              python3-matplotlib python3-pandas xvfb xauth git make zip)
+              python3-matplotlib python3-pandas python3-pil xvfb xauth git make zip)
 REQUIREMENTS=requirements-dev.txt
 # shellcheck source=/dev/null
 . /etc/os-release

@@ -37,6 +37,7 @@ NAMES = (
     "importmeasurements",
     "localizemeasurements",
     "mapmetadata",
+    "matchlandmarks",
     "matchtostreets",
     "pathlossmaps",
     "simulatenetwork",
