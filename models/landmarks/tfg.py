@@ -3,7 +3,8 @@
 Equation numbers are those of landmark_tfg.txt (sections 2.2 and 4.2). Nodes are candidates; an edge's weight is its length over the map
 where that is within reach of a top speed (1). Edges are made in two steps. First those between consecutive instants. Then, for
 each node p(i, t) from which no node of instants t+1 … t+k−1 can be reached (M = +∞ of (3)), *forwarding edges* to all nodes of
-the first later instant t+k that can be. An instant of a location-oriented landmark has no other node (4), and no edge leads over it.
+the first later instant t+k that can be. An instant of a location-oriented landmark has no other node (4), and no edge leads over it. A
+forwarding edge that ends in one "is permitted": where no path reaches it otherwise, it comes from every node that can.
 
 Ours, where the paper leaves it open: a path begins at any node of its first instant and ends at the best node of the last instant
 that can be reached. What lies behind begins a new part.
@@ -79,6 +80,8 @@ def build_graph(
     top_speed_m_s: float,
     slack_m: float,
     most_forward: int,
+    tolerance_m: np.ndarray | float = 0.0,
+    open_to_all: np.ndarray | None = None,
     progress: Progress = no_progress,
 ) -> Graph:
     """Build the TFG of one trajectory.
@@ -97,23 +100,33 @@ def build_graph(
         Th(Δ) = `top_speed_m_s` · Δt + `slack_m`, where Δt is the time between two instants; the slack is for the error of candidates.
     most_forward
         Most instants that an edge spans; 1 for no forwarding edges.
+    tolerance_m
+        Further slack at each end of an edge, by instant, shape (n,) [m]: how far from its landmark somebody was.
+    open_to_all
+        Instants to which forwarding edges lead from every node, shape (n,), bool; None for no such instant.
     """
     n = len(time_s)
+    wanted = np.zeros(n, bool) if open_to_all is None else open_to_all
+    tolerance = np.broadcast_to(np.asarray(tolerance_m, dtype=float), (n,))
     count = np.diff(first)
     found: list[tuple[np.ndarray, ...]] = []
     open_ = np.ones(len(spots), bool)  # from these nothing was reached yet
+    clear = np.ones(len(spots), bool)  # between these and where they look lies no location-oriented landmark
     instant = np.repeat(np.arange(n), count)
     for span in range(1, min(most_forward, n - 1) + 1):
-        if span > 1:  # over no location-oriented landmark
-            behind = np.minimum(instant + span - 1, n - 1)
-            open_ &= ~mandatory[behind]
-        nodes = np.flatnonzero(open_ & (instant + span < n))
-        if not len(nodes):
+        if span > 1:
+            clear &= ~mandatory[np.minimum(instant + span - 1, n - 1)]
+        there = clear & (instant + span < n)
+        if not there.any():
             break
+        nodes = np.flatnonzero(there & (open_ | wanted[np.minimum(instant + span, n - 1)]))
+        if not len(nodes):
+            continue
         reached = np.zeros(len(spots), bool)
         done = 0
         for start, end in _pairs(nodes, instant, first, span):
             limit = top_speed_m_s * (time_s[instant[end]] - time_s[instant[start]]) + slack_m
+            limit += tolerance[instant[start]] + tolerance[instant[end]]
             weight = distance.lengths_m(spots, start, end, limit)
             kept = np.isfinite(weight)
             found.append((start[kept], end[kept], weight[kept], np.full(int(kept.sum()), span > 1)))

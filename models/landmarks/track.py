@@ -47,6 +47,9 @@ class TrackSettings:
         Standard deviation of candidates and of landmarks along each axis, for the filter [m].
     acceleration_m_s2
         Change of velocity in a second along each axis, for the filter.
+    landmark_range_m
+        How far from a location-oriented landmark's place somebody may be whose photo shows it [m]: so much more Th allows at that end of
+        an edge.
     predict_s
         How far ahead of each trajectory's end to predict [s].
     """
@@ -61,7 +64,8 @@ class TrackSettings:
     kalman: bool = False
     smooth: bool = True
     sigma_m: float = 30.0
-    landmark_sigma_m: float = 3.0
+    landmark_sigma_m: float = 10.0
+    landmark_range_m: float = 25.0
     acceleration_m_s2: float = 1.0
     predict_s: float = 0.0
 

@@ -1,8 +1,8 @@
 """Landmark-assisted tracking: candidates, a map and recognised landmarks become a position at every instant.
 
-After landmark_tfg.txt, section 4.2. `hybrid` puts landmarks into the graph (4); `nonhybrid` leaves the graph alone and takes the
-landmark's place where there is one; `none` knows no landmarks. Instants that a forwarding edge leads over are filled in along the
-map's route, so every instant has a position.
+After landmark_tfg.txt, section 4.2. `hybrid` puts landmarks into the graph (4); `nonhybrid` leaves the graph (and its filter) alone and
+takes the landmark's place where there is one; `none` knows no landmarks. Instants that a forwarding edge leads over are filled in along
+the map's route, so every instant has a position.
 """
 
 from __future__ import annotations
@@ -93,21 +93,9 @@ def track(
     starts = candidates.starts.tolist()
     for start, stop in zip(starts, starts[1:]):
         step = span(progress, start / n, stop / n)
-        first = nodes.first[start : stop + 1] - nodes.first[start]
         mine = nodes.part(start, stop)
         time = candidates.time_s[start:stop]
-        graph = build_graph(
-            distance,
-            mine,
-            first,
-            time,
-            mandatory[start:stop],
-            settings.top_speed_m_s,
-            settings.slack_m,
-            min(settings.most_forward, settings.window or settings.most_forward),
-            step,
-        )
-        paths = shortest_paths(graph, *_costs(nodes, start, stop, settings.error_weight_m), window=settings.window)
+        graph, paths = _solved(distance, nodes, start, stop, time, mandatory[start:stop], settings, step)
         graphs.append((start, graph, paths))
         xy[start:stop] = _positions(distance, mine, graph, paths, time)
         part[start:stop] = paths.part
@@ -117,11 +105,6 @@ def track(
     candidate, landmark = np.full(n, -1), np.full(n, -1)
     candidate[there], landmark[there] = nodes.candidate[chosen_node[there]], nodes.landmark[chosen_node[there]]
     kind[candidate >= 0] = CANDIDATE
-    if settings.mode == NON_HYBRID and matches is not None:
-        order = np.argsort(matches.fiducial[seen], kind="stable")  # a fiducial one has the last word
-        landmark[instant[order]] = matches.landmark[seen[order]]
-        candidate[instant] = -1
-        xy[instant] = where[landmark[instant]]
     kind[landmark >= 0] = LANDMARK
     sigma = np.where(landmark >= 0, settings.landmark_sigma_m, settings.sigma_m)
     sigma[kind == FILLED] = np.inf
@@ -139,6 +122,11 @@ def track(
             xy[rows_of] = _filtered(
                 candidates.time_s[rows_of], xy[rows_of], sigma[rows_of], part[rows_of], settings, distance
             )
+    if settings.mode == NON_HYBRID and matches is not None:  # last, so that nothing else hears of landmarks
+        order = np.argsort(matches.fiducial[seen], kind="stable")  # a fiducial one has the last word
+        landmark[instant[order]] = matches.landmark[seen[order]]
+        candidate[instant], kind[instant] = -1, LANDMARK
+        xy[instant] = where[landmark[instant]]
     trajectory, when, then = (np.concatenate(column) for column in ahead)
     progress(1.0)
     return Track(
@@ -154,6 +142,47 @@ def track(
         used,
         _messages(candidates, part),
     )
+
+
+def _solved(
+    distance: MapDistance,
+    nodes: _Nodes,
+    start: int,
+    stop: int,
+    time_s: np.ndarray,
+    mandatory: np.ndarray,
+    settings: TrackSettings,
+    progress: Progress,
+) -> tuple[Graph, Paths]:
+    """Graph and path of the trajectory of instants `start` to `stop`."""
+    first = nodes.first[start : stop + 1] - nodes.first[start]
+    spots, costs = nodes.part(start, stop), _costs(nodes, start, stop, settings.error_weight_m)
+    missed: np.ndarray | None = None
+    while True:
+        graph = build_graph(
+            distance,
+            spots,
+            first,
+            time_s,
+            mandatory,
+            settings.top_speed_m_s,
+            settings.slack_m,
+            min(settings.most_forward, settings.window or settings.most_forward),
+            settings.landmark_range_m * mandatory,
+            missed,
+            progress,
+        )
+        paths = shortest_paths(graph, *costs, window=settings.window)
+        if missed is not None:
+            return graph, paths
+        # Where a part ends, the next landmark was missed.
+        ends = np.flatnonzero(np.diff(paths.part) > 0)
+        landmark = np.flatnonzero(mandatory)
+        after = np.searchsorted(landmark, ends, side="right")
+        missed = np.zeros(len(time_s), bool)
+        missed[landmark[after[after < len(landmark)]]] = True
+        if not missed.any():
+            return graph, paths
 
 
 def crossings(candidates: Candidates, matches: Matches, match_s: float) -> tuple[np.ndarray, np.ndarray]:

@@ -68,6 +68,23 @@ def test_a_landmark_in_the_graph_decides_for_the_whole_street_one_beside_it_only
     assert y["hybrid"].tolist() == [0.0] * 5 + [1.0] + [0.0] * 5
 
 
+def test_a_path_that_would_miss_a_landmark_leaps_to_it():
+    """The way to y = 100 is shorter, but nothing leads from there to the landmark; the street it lies in is 30 m off at one instant."""
+    places = [[(10.0 * t, 0.0 if t != 4 else 30.0), (55.0, 100.0)] for t in range(11)]
+    found = track(candidates_of(places), SHOP, matches_of([5.0], [0]), Straight(), TrackSettings(**SETTINGS))
+    assert found.part.tolist() == [0] * 11
+    assert found.kind[4] == FILLED
+    assert found.xy_m[[3, 5]].tolist() == [[30.0, 0.0], [50.0, 1.0]]
+
+
+def test_how_far_from_a_landmark_a_photo_was_taken_is_allowed_for():
+    places = [[(10.0 * t, 40.0)] for t in range(11)]
+    for range_m, filled in ((10.0, 8), (40.0, 0)):  # without it, only edges of 4 s reach so far
+        settings = TrackSettings(landmark_range_m=range_m, **SETTINGS)
+        found = track(candidates_of(places), SHOP, matches_of([5.0], [0]), Straight(), settings)
+        assert (found.kind == FILLED).sum() == filled
+
+
 def test_without_landmarks_all_modes_are_the_same():
     candidates = candidates_of(TWO_STREETS)
     paths = [
@@ -233,7 +250,9 @@ def test_the_filter_smooths_and_keeps_to_landmarks():
     seen = matches_of([20.0, 40.0], [0, 1])
     error = {}
     for kalman in (False, True):
-        settings = TrackSettings(slack_m=60.0, kalman=kalman, sigma_m=15.0, acceleration_m_s2=0.5, predict_s=5.0)
+        settings = TrackSettings(
+            slack_m=60.0, kalman=kalman, sigma_m=15.0, landmark_sigma_m=3.0, acceleration_m_s2=0.5, predict_s=5.0
+        )
         found = track(candidates, landmarks, seen, Straight(), settings)
         error[kalman] = np.hypot(*(found.xy_m - true).T)
         assert (
