@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -122,7 +123,11 @@ class DominantPaths:
     places_m: np.ndarray
     shape: tuple[int, ...]
     resolution_m: float
-    wall_distance: WallDistance
+
+    @cached_property
+    def wall_distance(self) -> WallDistance:
+        """How far away the nearest wall is, for wave guiding."""
+        return wall_distance(self.buildings, self.space)
 
 
 def prepare_dominant_paths(
@@ -164,9 +169,7 @@ def _prepare(
     outside = np.flatnonzero(~buildings.inside(places_m))
     places = group_places(space, places_m[outside])
     places = replace(places, row=outside[places.row])
-    return DominantPaths(
-        buildings, space, corners, places, places_m, shape, resolution_m, wall_distance(buildings, bounds_m)
-    )
+    return DominantPaths(buildings, space, corners, places, places_m, shape, resolution_m)
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,11 @@ class WallDistance:
         return self.distance_m[row, column]
 
 
-def wall_distance(buildings: Buildings, bounds_m: tuple[float, float, float, float]) -> WallDistance:
-    """Distances within `bounds_m`, on cells of 1 m or, where these were too many, larger."""
-    x_min, y_min, x_max, y_max = bounds_m
+def wall_distance(buildings: Buildings, space: FreeSpace) -> WallDistance:
+    """Distances all over free space, on cells of 1 m or, where these were too many, larger."""
+    (x_min, y_min), (x_max, y_max) = space.metres(np.stack([space.points.min(axis=0), space.points.max(axis=0)]))
     cell_m = max(_LEAST_CELL_M, float(np.sqrt((x_max - x_min) * (y_max - y_min) / _MOST_CELLS)))
-    grid = Grid.covering(bounds_m, cell_m, snap=False)
+    grid = Grid.covering((x_min, y_min, x_max, y_max), cell_m, snap=False)
     free = buildings.heights_on(grid) <= 0
     if free.all():
         return WallDistance(grid, np.full(grid.shape, np.inf, dtype=np.float32))

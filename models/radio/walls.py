@@ -78,6 +78,8 @@ def noded_walls(buildings: Buildings, origin_m: np.ndarray) -> tuple[np.ndarray,
     """
     if not np.isfinite(buildings.xy_m).all():
         raise InputError("A building has a vertex whose coordinates are not finite; repair or remove it.")
+    if not len(buildings.xy_m):
+        return np.zeros((0, 2), dtype=np.int64), np.zeros((0, 2), dtype=np.int64)
     lattice = np.round((buildings.xy_m - origin_m) / SNAP_M).astype(np.int64)
     ends = _ring_walls(lattice, buildings.first) * SNAP
     for _ in range(_MOST_ROUNDS):
@@ -128,8 +130,8 @@ def _neighbours(ring: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _index(points: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Walls as pairs of rows of the sorted `points`, each wall once."""
-    span = int(points[:, 1].max() - points[:, 1].min()) + 1 if len(points) else 1
-    low = points[:, 1].min() if len(points) else 0
+    low = points[:, 1].min()
+    span = int(points[:, 1].max() - low) + 1
     keys = points[:, 0] * span + (points[:, 1] - low)
     walls = np.searchsorted(keys, ends[..., 0] * span + (ends[..., 1] - low))
     walls = np.sort(walls[walls[:, 0] != walls[:, 1]], axis=1)
@@ -169,8 +171,6 @@ def _crossings(points: np.ndarray, walls: np.ndarray) -> np.ndarray:
 
 def _bent(points: np.ndarray, walls: np.ndarray) -> np.ndarray:
     """The walls, each led through the vertices that lie near it."""
-    if len(walls) == 0:
-        return walls
     samples, wall = _samples(points, walls)
     found = cKDTree(points).query_ball_point(samples, _SPACING / 2 + 1.01 * _NEAR)
     count = np.fromiter(map(len, found), dtype=np.int64, count=len(found))
