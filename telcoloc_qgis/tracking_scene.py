@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsExpression,
     QgsFeatureRequest,
     QgsGeometry,
     QgsProcessingFeatureSource,
@@ -16,6 +17,7 @@ from qgis.core import (
 )
 
 from ..models.errors import InputError
+from ..models.landmarks.true_positions import positions_at
 from .columns import checked_layer, recognised
 from .crs import metric_crs
 from .landmarks import DEVICE_NAMES
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 TIME_NAMES, TRAJECTORY_NAMES = RECOGNISED["TIME_FIELD"], RECOGNISED["TRAJECTORY_FIELD"]
 #: Times within so much of a window's ends are in it [s]: QGIS keeps milliseconds.
 TIME_TOLERANCE_S = 0.002
-#: True positions farther apart than this in time do not tell what lies between them [s].
-LONGEST_TRUTH_GAP_S = 60.0
 _GEOMETRY = QgsWkbTypes.GeometryType
 
 
@@ -291,15 +291,14 @@ def _rows(
     geometry, places, stamps, group = [], [], [], []
     values: dict[str, list[Any]] = {name: [] for name in columns}
     count, nowhere = max(source.featureCount(), 1), 0
-    unchecked = (
-        QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks
-    )  # who stands still makes a line of no length
+    unchecked = QgsProcessingFeatureSource.Flag.FlagSkipGeometryValidityChecks  # standing still is a line of no length
+    if device and any(who):
+        tests = [QgsExpression.createFieldEqualityExpression(name, device) for name in who if name]
+        request.setFilterExpression(" OR ".join(tests))
     for done, feature in enumerate(source.getFeatures(request, unchecked)):
         if done % 256 == 0:
             progress(min(done / count, 1.0))
         owner = (id_text(feature[who[0]]) if who[0] else "", id_text(feature[who[1]]) if who[1] else "")
-        if device and device not in owner and owner != ("", ""):
-            continue
         place = feature.geometry()
         centre = place.boundingBox().center()
         if place.isEmpty() or not np.isfinite([centre.x(), centre.y()]).all():
@@ -342,25 +341,15 @@ def _checked(
 
 def _true_positions(path: Rows, truth: Rows | None) -> np.ndarray:
     """Where a device was at each instant of the path, shape (n, 2), on the straight line between two known positions."""
-    result = np.full((len(path), 2), np.nan)
     if truth is None:
-        return result
-    told = any(device for device, _ in truth.group) and any(device for device, _ in path.group)
-    for device in {owner[0] if told else "" for owner in path.group}:
-        rows = np.array([not told or owner[0] == device for owner in path.group])
-        known = truth.taken(np.array([not told or owner[0] == device for owner in truth.group]))
-        if not len(known):
-            continue
-        order = np.argsort(known.time_s, kind="stable")
-        time_s, at = known.time_s[order], path.time_s[rows]
-        after = np.searchsorted(time_s, at - TIME_TOLERANCE_S).clip(0, len(time_s) - 1)
-        before = np.where(np.abs(time_s[after] - at) <= TIME_TOLERANCE_S, after, (after - 1).clip(0))
-        near = (at >= time_s[before] - TIME_TOLERANCE_S) & (at <= time_s[after] + TIME_TOLERANCE_S)
-        near &= time_s[after] - time_s[before] <= LONGEST_TRUTH_GAP_S
-        for axis in range(2):
-            between = np.interp(at, time_s, known.xy_m[order, axis])
-            result[rows, axis] = np.where(near, between, np.nan)
-    return result
+        return np.full((len(path), 2), np.nan)
+    told = all(any(device for device, _ in rows.group) for rows in (path, truth))
+    codes: dict[str, int] = {}
+    keys = [
+        np.array([codes.setdefault(device if told else "", len(codes)) for device, _ in rows.group])
+        for rows in (path, truth)
+    ]
+    return positions_at(keys[0], path.time_s, keys[1], truth.time_s, truth.xy_m)
 
 
 def _number(value: object) -> float:
