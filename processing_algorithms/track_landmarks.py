@@ -35,6 +35,7 @@ from ..telcoloc_qgis.tracking_inputs import (
 from ..telcoloc_qgis.tracking_outputs import Tracked, write_edges, write_lines, write_path
 
 if TYPE_CHECKING:
+    from ..models.landmarks.candidates import Candidates
     from ..models.landmarks.track import TrackSettings
 
 MODES = ("hybrid", "nonhybrid", "none")
@@ -276,6 +277,28 @@ class TrackLandmarks(TelcoLocAlgorithm):
                 True,
             ),
             (
+                "LANDMARK_RANGE",
+                "Range of landmarks [m]",
+                real,
+                25.0,
+                0.0,
+                1000.0,
+                "How far from a landmark's place somebody may be whose photo shows it: so much more can be reached before and behind a "
+                "mandatory crossing.",
+                True,
+            ),
+            (
+                "INTERVAL",
+                "Interval of candidates [s]",
+                real,
+                0.0,
+                0.0,
+                3600.0,
+                "0 uses the candidates of all instants. Else those every so many seconds, and fills in the instants between: errors of a "
+                "look-up table stay over many metres, so half a second later candidates tell hardly more. FORWARD must span it.",
+                True,
+            ),
+            (
                 "CELL_SIZE",
                 "Side of the cells of free space [m]",
                 real,
@@ -343,7 +366,8 @@ class TrackLandmarks(TelcoLocAlgorithm):
 
         if run.parameters.given("MATCHES") and not run.parameters.given("LANDMARKS"):
             raise InputError("MATCHES is given without LANDMARKS; give the layer of landmarks, too.")
-        candidates, crs = read_input(run)
+        given, crs = read_input(run)
+        candidates = given.every(run.parameters.number("INTERVAL"))
         landmarks, matches = read_crossings(run, crs, candidates)
         truth = read_truth(run, crs, candidates)
         distance = read_map(run, crs, candidates.xy_m)
@@ -355,7 +379,7 @@ class TrackLandmarks(TelcoLocAlgorithm):
         for text in found.messages:
             run.warn(text)
         tracked = Tracked(candidates, found, crs, landmarks, truth)
-        values = _figures(run, tracked)
+        values = _figures(run, tracked, given)
         chosen = np.zeros(len(candidates.xy_m), bool)
         chosen[found.candidate[found.candidate >= 0]] = True
         phase = run.progress.phase
@@ -382,6 +406,7 @@ def _settings(run: Run) -> TrackSettings:
         most_forward=parameters.integer("FORWARD"),
         error_weight_m=parameters.number("ERROR_WEIGHT"),
         match_s=parameters.number("MATCH_TOLERANCE"),
+        landmark_range_m=parameters.number("LANDMARK_RANGE"),
         kalman=parameters.flag("KALMAN"),
         sigma_m=parameters.number("SIGMA"),
         acceleration_m_s2=parameters.number("ACCELERATION"),
@@ -389,8 +414,8 @@ def _settings(run: Run) -> TrackSettings:
     )
 
 
-def _figures(run: Run, tracked: Tracked) -> dict[str, Any]:
-    """Numbers that the run returns, and says."""
+def _figures(run: Run, tracked: Tracked, given: Candidates) -> dict[str, Any]:
+    """Numbers that the run returns, and says; `given` are all candidates that there are."""
     from ..models.landmarks.track import FILLED, LANDMARK
 
     candidates, track = tracked.candidates, tracked.track
@@ -421,8 +446,8 @@ def _figures(run: Run, tracked: Tracked) -> dict[str, Any]:
         "BEST_CANDIDATE_ERROR": None,
     }
     if len(error) and tracked.true_xy_m is not None:
-        has = np.diff(candidates.first) > 0
-        best = np.hypot(*(candidates.xy_m[candidates.first[:-1][has]] - tracked.true_xy_m[has]).T)
+        has = np.diff(given.first) > 0
+        best = np.hypot(*(given.xy_m[given.first[:-1][has]] - tracked.true_xy_m[has]).T)
         best = best[np.isfinite(best)]
         values["MEAN_ERROR"], values["MEDIAN_ERROR"] = (round(float(pick(error)), 2) for pick in (np.mean, np.median))
         values["BEST_CANDIDATE_ERROR"] = round(float(best.mean()), 2) if len(best) else None

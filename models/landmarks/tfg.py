@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,10 +47,15 @@ class Graph:
     weight_m: np.ndarray
     forwarding: np.ndarray
 
-    @property
+    @cached_property
     def instant(self) -> np.ndarray:
         """Instant of each node, shape (nodes,)."""
         return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
+
+    @cached_property
+    def into(self) -> np.ndarray:
+        """First edge into each node, and the number of edges at the end, shape (nodes + 1,)."""
+        return np.searchsorted(self.end, np.arange(self.first[-1] + 1))
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,7 @@ class _Solver:
             over = upto[self.instant[graph.end[leaps]]] - upto[self.instant[graph.start[leaps]] + 1]
             self.cost_of_edge = self.cost_of_edge.copy()
             self.cost_of_edge[leaps] += over
-        self.into = np.searchsorted(graph.end, np.arange(nodes + 1))  # first edge into each node
+        self.into = graph.into
         self.ends = np.flatnonzero(np.diff(self.into))
         self.end_first = self.into[self.ends]
         self.edges_of = self.into[graph.first].tolist()  # first edge into each instant

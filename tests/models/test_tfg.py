@@ -23,26 +23,29 @@ def scene(seed, n=7, most=4, spread=5.0):
     return xy, first, np.cumsum(rng.uniform(0.5, 1.5, n)), mandatory
 
 
-def rules(xy, first, time_s, mandatory, most_forward):
+def rules(xy, first, time_s, mandatory, most_forward, tolerance=None, open_to_all=None):
     """All edges as section 4.2 has them: {(node, node): weight}, looking at each node and span by itself."""
     n, edges = len(time_s), {}
+    tolerance = np.zeros(n) if tolerance is None else tolerance
     for t in range(n):
         for i in range(first[t], first[t + 1]):
+            stopped = False
             for k in range(1, most_forward + 1):
                 if t + k >= n or any(mandatory[t + 1 : t + k]):
                     break
-                limit = SPEED * (time_s[t + k] - time_s[t]) + SLACK
+                if stopped and not (open_to_all is not None and open_to_all[t + k]):
+                    continue
+                limit = SPEED * (time_s[t + k] - time_s[t]) + SLACK + tolerance[t] + tolerance[t + k]
                 mu = {j: np.hypot(*(xy[j] - xy[i])) for j in range(first[t + k], first[t + k + 1])}
                 reachable = {j: length for j, length in mu.items() if length <= limit}
                 edges.update({(i, j): length for j, length in reachable.items()})
-                if reachable:  # M(p, S_{t+k}) is finite: no further forwarding
-                    break
+                stopped = stopped or bool(reachable)  # M(p, S_{t+k}) is finite: no further forwarding
     return edges
 
 
-def graph_of(xy, first, time_s, mandatory, most_forward):
+def graph_of(xy, first, time_s, mandatory, most_forward, *more):
     distance = Straight()
-    return build_graph(distance, distance.spots(xy), first, time_s, mandatory, SPEED, SLACK, most_forward)
+    return build_graph(distance, distance.spots(xy), first, time_s, mandatory, SPEED, SLACK, most_forward, *more)
 
 
 def every_path(edges, node):
@@ -92,6 +95,24 @@ def test_edges_are_those_of_the_rules(most_forward):
         for start, end in zip(graph.instant[graph.start], graph.instant[graph.end]):
             assert not world[3][start + 1 : end].any()  # nothing leads over a location-oriented landmark
     assert (forwarding > 20) == (most_forward > 1)
+
+
+def test_edges_to_landmarks_that_are_open_to_all_and_reach_farther_are_those_of_the_rules():
+    more = 0
+    for seed in range(60):
+        world = scene(seed)
+        rng = np.random.default_rng(seed)
+        mandatory = world[3]
+        tolerance, open_to_all = (
+            rng.uniform(0, 2, len(mandatory)) * mandatory,
+            mandatory & (rng.random(len(mandatory)) < 0.7),
+        )
+        graph = graph_of(*world, 5, tolerance, open_to_all)
+        found = dict(zip(zip(graph.start.tolist(), graph.end.tolist()), graph.weight_m.tolist()))
+        true = rules(*world, 5, tolerance, open_to_all)
+        assert found == pytest.approx(true)
+        more += len(true) - len(rules(*world, 5))
+    assert more > 20
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -187,6 +187,16 @@ def test_what_is_split_filled_and_predicted_is_marked(track):
     assert len(read["LINES"]) == 1
 
 
+def test_candidates_every_few_seconds_fill_in_what_lies_between(track):
+    _, read = track(INTERVAL=4, BUILDINGS=buildings(), LANDMARKS=landmarks(), MATCHES=matches((("church", 8.0),)))
+    kinds = [row["kind"] for row in read["PATH"]]
+    assert kinds == ["candidate", "filled"] * 2 + ["landmark"] + ["filled", "candidate"] * 3
+    np.testing.assert_allclose(
+        [row["xy"][0][0] for row in read["PATH"]], [0, 20, 40, 70, 100, 110, 120, 140, 160, 180, 200]
+    )
+    assert len(read["CANDIDATES"]) == 6 * 2 + 5  # an instant without candidates is a row without a point
+
+
 def test_measurements_and_radio_maps_go_in_one_step(run, track, tmp_path):
     cells = layer_of(
         [
