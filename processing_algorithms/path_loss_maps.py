@@ -71,7 +71,8 @@ class PathLossMaps(TelcoLocAlgorithm):
         "3gpp is TR 38.901: where buildings are given, line of sight is as they leave it, and else a matter of its probability.\n\n"
         "cost231wi is COST231-Walfisch-Ikegami: with line of sight along street canyons; without it over the roofs, where building "
         "heights and spacing, street width and the street's angle are measured in the footprints along each path.\n\n"
-        "dominantpath follows the strongest path around building corners: its length, its bends and what it passes.\n\n"
+        "dominantpath follows the strongest path, around the corners of buildings or over their roofs: its length, its bends and what "
+        "diffraction costs.\n\n"
         "auto takes cost231wi where buildings are given, and 3gpp without.\n\n"
         "Models are made for certain frequencies, heights and distances; the log says what lies outside."
     )
@@ -200,11 +201,16 @@ class PathLossMaps(TelcoLocAlgorithm):
                 self.tr(text),
                 advanced=True,
             )
-        self.add(
-            QgsProcessingParameterBoolean("WAVE_GUIDING", self.tr("Wave guiding (dominantpath)"), False),
-            self.tr("Whether walls along the path guide the signal, so that streets lose less."),
-            advanced=True,
-        )
+        for name, label, default, text in (
+            ("OVER_ROOFS", "Paths over roofs (dominantpath)", True, "Whether the signal may also pass over roofs."),
+            (
+                "WAVE_GUIDING",
+                "Wave guiding (dominantpath)",
+                False,
+                "Whether walls along the path guide the signal, so that it loses less in streets.",
+            ),
+        ):
+            self.add(QgsProcessingParameterBoolean(name, self.tr(label), default), self.tr(text), advanced=True)
 
     def _define_grid(self) -> None:
         number = QgsProcessingParameterNumber
@@ -419,6 +425,7 @@ def _pattern(run: Run) -> Pattern:
 
 
 def _settings(run: Run) -> ModelSettings:
+    from ..models.radio.dominant_path_settings import DominantPathSettings
     from ..models.radio.model_settings import ModelSettings
 
     parameters = run.parameters
@@ -433,6 +440,9 @@ def _settings(run: Run) -> ModelSettings:
         roof_m=parameters.number("ROOF_HEIGHT"),
         separation_m=parameters.number("ROW_SEPARATION"),
         street_width_m=parameters.number("STREET_WIDTH"),
+        dominant_path=DominantPathSettings(
+            over_roofs=parameters.flag("OVER_ROOFS"), guiding=parameters.flag("WAVE_GUIDING")
+        ),
     )
 
 

@@ -23,14 +23,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
 from ..grid import Grid
 from ..progress import Progress, no_progress, span
+from .arrays import Array, namespace
 from .buildings import Buildings
 from .corners import Corners, find_corners
+from .dominant_path_settings import DominantPathSettings
 from .free_space import FreeSpace, triangulate
 from .guiding import WallDistance, nearness_of_ways, wall_distance
 from .obstacles import Walls
@@ -38,64 +41,14 @@ from .rooftops import LIGHT_M_S, over_roofs_db
 from .shortest_paths import SEEN, Places, Ways, find_ways, group_places, ways_to
 from .validity import Validity
 
+#: Its authors publish no limits.
 VALIDITY = Validity("dominant path model")
 #: Nearer than this the loss stays what it is there [m].
 _LEAST_M = 1.0
+#: 20 log10(4π/λ) at 1 MHz [dB].
+_CONSTANT_DB = 20 * math.log10(4 * math.pi * 1e6 / LIGHT_M_S)
 #: Two directions closer than this are one [rad]: rounding to the lattice bends straight walls by less.
 _STRAIGHT_RAD = math.radians(0.5)
-
-
-@dataclass(frozen=True)
-class DominantPathSettings:
-    """Constants of the model.
-
-    Parameters
-    ----------
-    exponent_seen, exponent_hidden
-        p where the straight ray is clear, in the plane or above the roofs, and around corners. Over roofs it is the former, for
-        P.526 adds its diffraction to the loss of the straight line.
-    most_diffraction_db, least_diffraction_db, full_angle_deg
-        f(φ, 0) rises linearly from the least (φ = 0) to the most at the full angle, and stays there. WinProp: 2 to 30 dB, 0 to 10 dB
-        and 70 to 90°. With 0 for the least a round wall of many corners costs little more than one corner. With 10 dB the hidden places
-        of Munich have, in the median, the loss of UMi without line of sight (TR 38.901) for antennas 10 m high at 2 GHz.
-    repeated_share
-        f(φ, i) = f(φ, 0) · share^i: what remains of the loss after i changes of direction. Ours: the authors say that f depends on i,
-        not how.
-    over_roofs
-        Whether paths over roofs count.
-    guiding
-        Whether walls along the path guide the wave.
-    reflection_loss_db, guiding_reach_m
-        Loss of a reflection at a wall [dB], and the distance at which a wall guides no more [m].
-        Ω = 10 log10(1 + 2 n ρ / (1 − ρ)), ρ = 10^(−reflection loss / 10): the power of the images in two parallel walls, added; n is
-        1 − distance of the nearest wall / reach, 0 at least, averaged over the path. Ours; the authors name the two parameters.
-    """
-
-    exponent_seen: float = 2.3
-    exponent_hidden: float = 2.8
-    most_diffraction_db: float = 10.0
-    least_diffraction_db: float = 0.0
-    full_angle_deg: float = 90.0
-    repeated_share: float = 0.8
-    over_roofs: bool = True
-    guiding: bool = False
-    reflection_loss_db: float = 6.0
-    guiding_reach_m: float = 25.0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("exponent_seen", 1.0, 8.0),
-            ("exponent_hidden", 1.0, 8.0),
-            ("most_diffraction_db", 0.0, 60.0),
-            ("least_diffraction_db", 0.0, self.most_diffraction_db),
-            ("full_angle_deg", 1.0, 180.0),
-            ("repeated_share", 0.0, 1.0),
-            ("reflection_loss_db", 0.1, 60.0),
-            ("guiding_reach_m", 0.1, 1000.0),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"{name} must be between {low:g} and {high:g}, not {value}.")
 
 
 @dataclass(frozen=True)
@@ -141,42 +94,66 @@ def prepare_dominant_paths(
         When footprints make no sense.
     """
     centres = grid.centres(np.arange(grid.size))
-    return _prepare(buildings, grid.bounds, centres, grid.shape, grid.cell_size_m, threads, progress)
+    outside = np.flatnonzero(buildings.heights_on(grid).ravel() <= 0)
+    prepared = _prepare(buildings, centres, outside, grid.cell_size_m, threads, progress)
+    return replace(prepared, shape=grid.shape)
 
 
 def prepare_at(
-    buildings: Buildings, xy_m: np.ndarray, threads: int = 1, progress: Progress = no_progress
+    buildings: Buildings,
+    xy_m: np.ndarray,
+    resolution_m: float = 1.0,
+    all_outside: bool = False,
+    threads: int = 1,
+    progress: Progress = no_progress,
 ) -> DominantPaths:
-    """Prepare for points [m], shape (n, 2), exact. Raises as `prepare_dominant_paths`."""
+    """Prepare for points [m], shape (n, 2), exact.
+
+    Parameters
+    ----------
+    buildings
+        The obstacles.
+    xy_m
+        The points [m].
+    resolution_m
+        How finely the surroundings matter [m].
+    all_outside
+        Whether the points are known to lie outside buildings; points inside get no value.
+    threads, progress
+        As always.
+
+    Raises
+    ------
+    InputError
+        As `prepare_dominant_paths`, and when there are no points, or some are not finite.
+    """
     if not len(xy_m) or not np.isfinite(xy_m).all():
         raise InputError("The points must be at least one, with finite coordinates.")
-    bounds = (*xy_m.min(axis=0).tolist(), *xy_m.max(axis=0).tolist())
-    return _prepare(buildings, bounds, xy_m, (len(xy_m),), 1.0, threads, progress)
+    outside = np.arange(len(xy_m)) if all_outside else np.flatnonzero(~buildings.inside(xy_m))
+    return _prepare(buildings, xy_m, outside, resolution_m, threads, progress)
 
 
 def _prepare(
     buildings: Buildings,
-    bounds_m: tuple[float, float, float, float],
     places_m: np.ndarray,
-    shape: tuple[int, ...],
+    outside: np.ndarray,
     resolution_m: float,
     threads: int,
     progress: Progress,
 ) -> DominantPaths:
-    space = triangulate(buildings, bounds_m)
-    progress(0.5)
+    bounds_m = (*places_m.min(axis=0).tolist(), *places_m.max(axis=0).tolist())
+    space = triangulate(buildings, bounds_m, span(progress, 0.0, 0.5))
     corners = find_corners(space, threads, span(progress, 0.5, 0.8))
-    outside = np.flatnonzero(~buildings.inside(places_m))
     places = group_places(space, places_m[outside])
+    progress(1.0)
     places = replace(places, row=outside[places.row])
-    return DominantPaths(buildings, space, corners, places, places_m, shape, resolution_m)
+    return DominantPaths(buildings, space, corners, places, places_m, (len(places_m),), resolution_m)
 
 
-@dataclass(frozen=True)
-class Path:
-    """What the formula needs to know of the two paths to each place; arrays of the shape of the places.
+class Path(NamedTuple):
+    """What the formula needs to know of the two paths to each place; numpy arrays or torch tensors of one shape.
 
-    Attributes
+    Parameters
     ----------
     around_m
         Length of the shortest way in the plane [m]: inf where there is none, NaN inside buildings.
@@ -190,17 +167,14 @@ class Path:
         Length of the straight line in the plane [m].
     roofs_db
         Diffraction over the roofs [dB]; inf where it does not count.
-    clear
-        Whether the straight ray passes above all roofs.
     """
 
-    around_m: np.ndarray
-    seen: np.ndarray
-    diffraction_db: np.ndarray
-    guiding_db: np.ndarray
-    straight_m: np.ndarray
-    roofs_db: np.ndarray
-    clear: np.ndarray
+    around_m: Array
+    seen: Array
+    diffraction_db: Array
+    guiding_db: Array
+    straight_m: Array
+    roofs_db: Array
 
 
 def path_length_m(prepared: DominantPaths, xy_m: np.ndarray) -> np.ndarray:
@@ -245,7 +219,8 @@ def dominant_path_loss_db(
     """
     settings = settings or DominantPathSettings()
     path = find_paths(prepared, xy_m, height_m, freq_mhz, settings, device_height_m)
-    return path_loss_of(path, height_m - device_height_m, freq_mhz, settings).reshape(prepared.shape).astype(np.float32)
+    loss_db = path_loss_of(path, height_m - device_height_m, freq_mhz, settings)
+    return np.asarray(loss_db, dtype=np.float32).reshape(prepared.shape)
 
 
 def find_paths(
@@ -271,12 +246,12 @@ def find_paths(
         reflected = 10 ** (-settings.reflection_loss_db / 10)
         guiding_db = 10 * np.log10(1 + 2 * nearness * reflected / (1 - reflected))
     at_m = prepared.places_m[places.row]
-    roofs_db, clear = np.full(len(places), np.inf), np.zeros(len(places), dtype=bool)
+    roofs_db = np.full(len(places), np.inf)
     hidden = np.flatnonzero(~seen)
     if settings.over_roofs:
         _, own = prepared.buildings.containing(np.reshape(np.asarray(xy_m, dtype=float), (1, 2)))
         walls = Walls.of(prepared.buildings).without(own)
-        roofs_db[hidden], clear[hidden] = over_roofs_db(
+        roofs_db[hidden], _ = over_roofs_db(
             walls, xy_m, height_m, freq_mhz, at_m[hidden], device_height_m, prepared.resolution_m
         )
     return Path(
@@ -286,19 +261,20 @@ def find_paths(
         _spread_out(prepared, guiding_db, 0.0),
         np.hypot(*(prepared.places_m - xy_m).T),
         _spread_out(prepared, roofs_db, np.inf),
-        _spread_out(prepared, clear, False),
     )
 
 
-def path_loss_of(path: Path, above_m: float, freq_mhz: float, settings: DominantPathSettings) -> np.ndarray:
+def path_loss_of(path: Path, above_m: Array, freq_mhz: Array, settings: DominantPathSettings) -> Array:
     """Loss of the better of the two paths [dB]; `above_m` is how much higher the antenna is than the device [m]."""
-    constant_db = 20 * math.log10(4 * math.pi * freq_mhz * 1e6 / LIGHT_M_S)
+    xp = namespace(path.around_m)
     slope_seen, slope_hidden = 10 * settings.exponent_seen, 10 * settings.exponent_hidden
-    length = np.log10(np.maximum(np.hypot(path.around_m, above_m), _LEAST_M))
-    around_db = np.where(path.seen, slope_seen, slope_hidden) * length + path.diffraction_db - path.guiding_db
-    straight = np.log10(np.maximum(np.hypot(path.straight_m, above_m), _LEAST_M))
-    over_db = slope_seen * straight + path.roofs_db
-    return constant_db + np.where(np.isnan(path.around_m), np.nan, np.minimum(around_db, over_db))
+    above_m = above_m + 0 * path.straight_m
+    length = xp.log10(xp.hypot(path.around_m, above_m).clip(_LEAST_M, None))
+    around_db = xp.where(path.seen, slope_seen * length, slope_hidden * length) + path.diffraction_db - path.guiding_db
+    over_db = slope_seen * xp.log10(xp.hypot(path.straight_m, above_m).clip(_LEAST_M, None)) + path.roofs_db
+    # inside buildings the way around has no length, and so no loss either
+    best_db = xp.where(xp.isnan(path.around_m), path.around_m, xp.minimum(around_db, over_db))
+    return _CONSTANT_DB + 20 * xp.log10(freq_mhz) + best_db
 
 
 def diffraction_loss_db(angle_rad: np.ndarray, before: np.ndarray, settings: DominantPathSettings) -> np.ndarray:

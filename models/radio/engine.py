@@ -12,7 +12,7 @@ from ..chunks import run_chunks
 from ..errors import MemoryBudgetError
 from ..grid import Grid
 from ..progress import Progress, span
-from . import empirical, path_loss, walfisch_ikegami
+from . import dominant_path, empirical, path_loss, walfisch_ikegami
 from .arrays import Array, namespace, to_device, to_numpy
 from .buildings import Buildings
 from .maps import RadioMapJob, RadioMaps
@@ -331,10 +331,33 @@ def _street(job: RadioMapJob, walls: Walls | None, row: int, places: Places) -> 
     )
 
 
+def _free_space(job: RadioMapJob, places: Places, progress: Progress) -> dominant_path.DominantPaths | None:
+    if job.buildings is None or not len(places.xy_m):
+        return None
+    return dominant_path.prepare_at(job.buildings, places.xy_m, places.resolution_m, True, job.threads, progress)
+
+
+def _ways(
+    job: RadioMapJob, prepared: dominant_path.DominantPaths | None, row: int, _places: Places
+) -> dominant_path.Path | None:
+    if prepared is None:
+        return None
+    t, s = job.transmitters, job.settings
+    height_m, freq_mhz = float(t.height_m[row]), float(t.freq_mhz[row])
+    return dominant_path.find_paths(prepared, t.xy_m[row], height_m, freq_mhz, s.dominant_path, s.device_height_m)
+
+
+def _dominant_path(batch: Batch) -> Array:
+    s = batch.job.settings
+    path = dominant_path.Path(*(batch.paths or ()))
+    return dominant_path.path_loss_of(path, batch.height_m - s.device_height_m, batch.freq_mhz, s.dominant_path)
+
+
 #: The models by name.
 _MODELS = {
     "logdistance": _Model(_log_distance, lambda _: empirical.LOG_DISTANCE_VALIDITY),
     "hata": _Model(_hata, lambda _: empirical.HATA_VALIDITY),
     "3gpp": _Model(_3gpp, lambda job: path_loss.VALIDITY[job.settings.scenario], _walls, _sight),
     "cost231wi": _Model(_walfisch_ikegami, lambda _: walfisch_ikegami.VALIDITY, _walls, _street),
+    "dominantpath": _Model(_dominant_path, lambda _: dominant_path.VALIDITY, _free_space, _ways),
 }

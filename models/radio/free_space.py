@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
 from ..errors import InputError
+from ..progress import Progress, no_progress, span
 from .buildings import Buildings
 from .walls import UNIT_M, cross, noded_walls
 
@@ -85,7 +86,9 @@ class FreeSpace:
         return found
 
 
-def triangulate(buildings: Buildings, bounds_m: tuple[float, float, float, float]) -> FreeSpace:
+def triangulate(
+    buildings: Buildings, bounds_m: tuple[float, float, float, float], progress: Progress = no_progress
+) -> FreeSpace:
     """Triangulate the plane over the buildings and `bounds_m` (x_min, y_min, x_max, y_max).
 
     Raises
@@ -96,11 +99,13 @@ def triangulate(buildings: Buildings, bounds_m: tuple[float, float, float, float
     bounds = np.reshape(np.asarray(bounds_m, dtype=float), (2, 2))
     everything = np.concatenate([buildings.xy_m, bounds])
     origin_m = np.floor(everything.min(axis=0))
-    points, walls = noded_walls(buildings, origin_m)
+    points, walls = noded_walls(buildings, origin_m, span(progress, 0.0, 0.5))
     x, y = np.ceil((everything.max(axis=0) - origin_m) / UNIT_M).astype(np.int64) + _MARGIN
     frame = np.array([[-_MARGIN, -_MARGIN], [x, -_MARGIN], [x, y], [-_MARGIN, y]], dtype=np.int64)
     points = np.concatenate([points, frame])
-    triangles = _with_walls(points, _delaunay(points), walls)
+    triangles = _delaunay(points)
+    progress(0.6)
+    triangles = _with_walls(points, triangles, walls, span(progress, 0.6, 0.9))
     neighbour, apex = _neighbours(triangles)
     return FreeSpace(origin_m, points, triangles, neighbour, apex, _inside_of(points, triangles, origin_m, buildings))
 
@@ -123,7 +128,7 @@ def _area(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return cross(b - a, c - a)
 
 
-def _with_walls(points: np.ndarray, triangles: np.ndarray, walls: np.ndarray) -> np.ndarray:
+def _with_walls(points: np.ndarray, triangles: np.ndarray, walls: np.ndarray, progress: Progress) -> np.ndarray:
     """The triangulation, changed so that every wall is an edge."""
     n = len(points)
     start, end = triangles[:, [0, 1, 2]].ravel(), triangles[:, [1, 2, 0]].ravel()
@@ -131,7 +136,9 @@ def _with_walls(points: np.ndarray, triangles: np.ndarray, walls: np.ndarray) ->
     if not len(lacking):
         return triangles
     flipper = _Flipper(points, triangles)
-    for a, b in lacking.tolist():
+    for number, (a, b) in enumerate(lacking.tolist()):
+        if number % 64 == 0:
+            progress(number / len(lacking))
         flipper.insert(a, b)
     return flipper.triangles()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import InputError
 from . import empirical, path_loss, walfisch_ikegami
+from .dominant_path_settings import DominantPathSettings
 
 #: Thermal noise at 290 K [dBm/Hz], and the noise figure of a handset [dB] (3GPP TR 36.942 table 4.8: 9 dB).
 _THERMAL_DBM_HZ, DEVICE_NOISE_FIGURE_DB = -174.0, 9.0
@@ -43,6 +44,8 @@ class ModelSettings:
         `cost231wi`: buildings nearer to one another than this are one row [m].
     narrowest_street_m, widest_street_m
         `cost231wi`: street widths measured from footprints are kept within these limits [m].
+    dominant_path
+        `dominantpath`: its constants.
     """
 
     device_height_m: float = 1.5
@@ -61,6 +64,7 @@ class ModelSettings:
     least_gap_m: float = 3.0
     narrowest_street_m: float = 5.0
     widest_street_m: float = 60.0
+    dominant_path: DominantPathSettings = field(default_factory=DominantPathSettings)
 
     def __post_init__(self) -> None:
         for name, value, choices in (

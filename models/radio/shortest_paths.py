@@ -21,7 +21,7 @@ from .visibility import Cones, around_point, beyond, spread, within
 from .walls import SNAP, UNIT_M, pairs_of
 
 #: Pairs of a cone and a place looked at together.
-_PAIRS_AT_ONCE = 1_000_000
+_PAIRS_AT_ONCE = 250_000
 #: `Ways.last` of places that the antenna sees, and of places that no way leads to.
 SEEN, UNREACHED = -1, -2
 
@@ -92,13 +92,14 @@ class Ways:
 def group_places(space: FreeSpace, xy_m: np.ndarray) -> Places:
     """Group places [m], shape (n, 2); those inside buildings or outside the frame are left out.
 
-    Walls move by up to a lattice step when they are snapped: a place so near inside is moved out.
+    Walls move by about a lattice step when they are snapped: a place so near inside is moved out.
     """
     xy = space.units(xy_m)
     triangle = space.locate(xy)
-    for east, north in ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (-1, -1), (1, -1)):
+    directions = ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (-1, -1), (1, -1))
+    for step in [np.array(direction) * SNAP * reach for reach in (1, 2, 4) for direction in directions]:
         inside = np.flatnonzero((triangle >= 0) & ~space.free[triangle])
-        moved = xy[inside] + np.array([east, north]) * SNAP
+        moved = xy[inside] + step
         found = space.locate(moved)
         out = (found >= 0) & space.free[found]
         xy[inside[out]], triangle[inside[out]] = moved[out], found[out]

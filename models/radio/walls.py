@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import InputError
+from ..progress import Progress, no_progress
 from .buildings import Buildings
 
 #: Integer coordinates count these [m]: positions of antennas are exact to it.
@@ -54,7 +55,9 @@ def pairs_of(groups: np.ndarray, counts: np.ndarray, first: np.ndarray) -> tuple
     return position, first[groups][position] + within
 
 
-def noded_walls(buildings: Buildings, origin_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def noded_walls(
+    buildings: Buildings, origin_m: np.ndarray, progress: Progress = no_progress
+) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and walls that meet only at vertices.
 
     Parameters
@@ -63,6 +66,8 @@ def noded_walls(buildings: Buildings, origin_m: np.ndarray) -> tuple[np.ndarray,
         Footprints; they may overlap, touch and cross themselves.
     origin_m
         Where the integer coordinates are (0, 0) [m], shape (2,).
+    progress
+        Called now and then.
 
     Returns
     -------
@@ -82,7 +87,8 @@ def noded_walls(buildings: Buildings, origin_m: np.ndarray) -> tuple[np.ndarray,
         return np.zeros((0, 2), dtype=np.int64), np.zeros((0, 2), dtype=np.int64)
     lattice = np.round((buildings.xy_m - origin_m) / SNAP_M).astype(np.int64)
     ends = _ring_walls(lattice, buildings.first) * SNAP
-    for _ in range(_MOST_ROUNDS):
+    for number in range(_MOST_ROUNDS):
+        progress(1 - 0.7**number)
         points, walls = _indexed(ends)
         crossings = _crossings(points, walls)
         if len(crossings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from telcoloc.models.errors import InputError
 from telcoloc.models.grid import Grid
 from telcoloc.models.radio.buildings import Buildings, buildings_of_polygons
 from telcoloc.models.radio.dominant_path import (
-    DominantPathSettings,
     dominant_path_loss_db,
     find_paths,
     path_length_m,
@@ -20,8 +20,12 @@ from telcoloc.models.radio.dominant_path import (
     prepare_at,
     prepare_dominant_paths,
 )
+from telcoloc.models.radio.dominant_path_settings import DominantPathSettings
+from telcoloc.models.radio.maps import RadioMapJob, radio_maps
 from telcoloc.models.radio.obstacles import Walls
+from telcoloc.models.radio.patterns import Pattern
 from telcoloc.models.radio.rooftops import knife_edge_db, over_roofs_db
+from telcoloc.models.radio.transmitters import Transmitters
 from telcoloc.models.radio.walls import SNAP_M, noded_walls
 
 FREQ_MHZ = 2000.0
@@ -298,6 +302,29 @@ def test_walls_after_noding_meet_only_at_their_ends() -> None:
         crossing = (side_a * side_b < 0) & (side_a * side_b < 0).T
         assert not crossing.any()
         assert (points % round(SNAP_M / 0.001) == 0).all()
+
+
+def test_the_engine_makes_the_same_maps_with_threads_and_torch() -> None:
+    buildings = scene(4, 14)
+    grid = Grid(50, 50, 0.0, 100.0, 2.0)
+    antennas = np.concatenate([free_points(buildings, 3, 4), [[-400.0, 30.0]], buildings.xy_m[:1] + 0.01])
+    n = len(antennas)
+    network = Transmitters(
+        tuple(f"c{i}" for i in range(n)), antennas, np.linspace(5, 45, n), np.full(n, np.nan), np.zeros(n), np.full(n, 360.0),
+        np.linspace(800, 2600, n), np.full(n, 50.0),
+    )  # fmt: skip
+    job = RadioMapJob(network, grid, "dominantpath", buildings=buildings, pattern=Pattern("omni"))
+    maps = radio_maps(job)
+    assert maps.warnings == ()
+    inside = buildings.heights_on(grid) > 0
+    prepared = prepare_dominant_paths(buildings, grid)
+    for i in range(n):
+        np.testing.assert_array_equal(np.isnan(maps.loss_db[i]), inside)
+        expected = dominant_path_loss_db(prepared, antennas[i], network.height_m[i], network.freq_mhz[i])
+        np.testing.assert_allclose(maps.loss_db[i], expected, atol=0.05)
+    np.testing.assert_array_equal(radio_maps(replace(job, threads=2)).loss_db, maps.loss_db)
+    pytest.importorskip("torch")
+    np.testing.assert_allclose(radio_maps(replace(job, device="torch")).loss_db, maps.loss_db, atol=1e-3)
 
 
 @pytest.mark.real_data
