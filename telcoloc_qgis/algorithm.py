@@ -30,6 +30,7 @@ from qgis.core import (
     QgsProcessingParameterFile,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterRasterLayer,
+    QgsProviderRegistry,
 )
 from qgis.PyQt.QtCore import QCoreApplication
 from qgis.PyQt.QtGui import QIcon
@@ -132,6 +133,7 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
         self._raster_sources: dict[str, list[tuple[str, str]]] = {}
         self._input_files: dict[str, str] = {}
         self._plain_files: dict[str, PlainFile] = {}
+        self._layer_files: dict[str, str] = {}
 
     # What a subclass writes
 
@@ -182,6 +184,10 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
     def input_files(self) -> dict[str, str]:
         """Return the parameter that reads each file, by the file's real path."""
         return dict(self._input_files)
+
+    def layer_file(self, name: str) -> str:
+        """Path of the file that the layer of a vector parameter is read from, "" where it is none."""
+        return self._layer_files.get(name, "")
 
     def plain_files(self) -> dict[str, PlainFile]:
         """Return the file behind each vector parameter that shows just what its file holds."""
@@ -268,13 +274,16 @@ class TelcoLocAlgorithm(QgsProcessingAlgorithm):
                 if isinstance(definition, QgsProcessingParameterRasterLayer)
                 or (isinstance(definition, QgsProcessingParameterMultipleLayers) and definition.layerType() == _RASTERS)
             }
-            self._input_files, self._plain_files = {}, {}
+            self._input_files, self._plain_files, self._layer_files = {}, {}, {}
+            registry = QgsProviderRegistry.instance()
             for definition in self.parameterDefinitions():
                 name = definition.name()
                 sources = [path for path, _ in self._raster_sources.get(name, [])]
                 if isinstance(definition, QgsProcessingParameterFeatureSource):
                     layer = self.parameterAsLayer(parameters, name, context)
                     sources = [layer.source()] if layer is not None and layer.providerType() == "ogr" else []
+                    parts = registry.decodeUri(layer.providerType(), layer.source()) if layer is not None else {}
+                    self._layer_files[name] = parts.get("path") or ""
                     file = plain_file(parameters.get(name), layer)
                     self._plain_files.update({name: file} if file else {})
                 elif isinstance(definition, QgsProcessingParameterFile) and reader.given(name):

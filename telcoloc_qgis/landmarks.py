@@ -211,8 +211,8 @@ def read_matches(
 
 def layer_folder(run: Run, parameter: str) -> Path | None:
     """The folder of the file that a parameter's layer is read from, None where it is no file."""
-    files = run.parameters.algorithm.input_files()
-    return next((Path(path).parent for path, name in files.items() if name == parameter), None)
+    path = run.parameters.algorithm.layer_file(parameter)
+    return Path(path).absolute().parent if path else None
 
 
 def photo_path(text: str, folder: Path | None) -> str:

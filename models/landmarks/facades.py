@@ -105,20 +105,25 @@ def make_facade(seed: int | np.random.Generator) -> Facade:
         Equal seeds give equal façades.
     """
     rng = np.random.default_rng(seed)
-    plane = _Plane(rng)
+    plane = Plane(rng)
     width, height = _building(plane, rng, 0.0, None)
+    return finished(plane, rng, width, height)
+
+
+def finished(plane: Plane, rng: np.random.Generator, width_m: float, height_m: float) -> Facade:
+    """Paint the neighbours of what stands in the middle of a plane, and its dirt."""
     for side in (-1, 1):
-        edge = side * width / 2
+        edge = side * width_m / 2
         while abs(edge) < WIDTH_M / 2:
             gap = rng.choice([0.0, 0.0, 0.0, 5.0])
             next_width = rng.uniform(10.0, 20.0)
             _building(plane, rng, edge + side * (gap + next_width / 2), next_width)
             edge += side * (gap + next_width)
     plane.grain(rng)
-    return Facade(plane.colours, width, height)
+    return Facade(plane.colours, width_m, height_m)
 
 
-class _Plane:
+class Plane:
     """A canvas in metres: x to the right of the middle, y above the street."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -178,7 +183,7 @@ def _pick(rng: np.random.Generator, palette: tuple[tuple[int, int, int], ...], v
     return np.clip(np.array(palette[rng.integers(len(palette))]) + rng.normal(0.0, vary, 3), 8, 247)
 
 
-def _building(plane: _Plane, rng: np.random.Generator, x: float, width_m: float | None) -> tuple[float, float]:
+def _building(plane: Plane, rng: np.random.Generator, x: float, width_m: float | None) -> tuple[float, float]:
     """Paint a building around x and return its width and height [m]; without a width it draws its own."""
     storeys = int(rng.integers(2, 7))
     bays = int(rng.integers(3, 9)) if width_m is None else max(2, round(width_m / rng.uniform(2.6, 4.2)))
@@ -210,7 +215,7 @@ def _building(plane: _Plane, rng: np.random.Generator, x: float, width_m: float 
 
 
 def _roof(
-    plane: _Plane,
+    plane: Plane,
     rng: np.random.Generator,
     left: float,
     right: float,
@@ -251,7 +256,7 @@ def _roof(
 
 
 def _windows(
-    plane: _Plane,
+    plane: Plane,
     rng: np.random.Generator,
     left: float,
     right: float,
@@ -306,7 +311,7 @@ def _windows(
 
 
 def _ground_floor(
-    plane: _Plane, rng: np.random.Generator, left: float, right: float, ground: float, bays: int, stone: np.ndarray
+    plane: Plane, rng: np.random.Generator, left: float, right: float, ground: float, bays: int, stone: np.ndarray
 ) -> None:
     glass, wood, sign = _pick(rng, _GLASS), _pick(rng, _WOODS), _pick(rng, _SIGNS)
     pitch = (right - left) / bays
