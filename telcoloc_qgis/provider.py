@@ -51,6 +51,8 @@ class TelcoLocProvider(QgsProcessingProvider):
         from ..processing_algorithms.match_landmarks import MatchLandmarks
         from ..processing_algorithms.match_to_streets import MatchToStreets
         from ..processing_algorithms.path_loss_maps import PathLossMaps
+        from ..processing_algorithms.sensibility_map import SensibilityMap
+        from ..processing_algorithms.signal_candidates import SignalCandidates
         from ..processing_algorithms.simulate_network import SimulateNetwork
         from ..processing_algorithms.track_landmarks import TrackLandmarks
         from ..processing_algorithms.tracking_map import TrackingMap
@@ -71,6 +73,8 @@ class TelcoLocProvider(QgsProcessingProvider):
             FilterTrajectory,
             MatchToStreets,
             PathLossMaps,
+            SignalCandidates,
+            SensibilityMap,
             TrackLandmarks,
             TrackingMap,
             MatchLandmarks,

@@ -146,7 +146,8 @@ def match_signals(
 ) -> Matched:
     """Find the places of the table that fit each record best.
 
-    Reports below the table's noise floor lower it to the weakest of them. A record none of whose cells is in the table has no candidate; with RSS differences one antenna alone says nothing either.
+    Reports below the table's noise floor lower it to the weakest of them. A record none of whose cells is in the table has no candidate;
+    with RSS differences one antenna alone says nothing either.
 
     Parameters
     ----------

@@ -42,6 +42,11 @@ def test_a_mask_leaves_cells_out():
         type(table_of()).from_radio_maps(maps, np.zeros(maps.grid.shape, bool))
 
 
+def test_maps_without_a_noise_floor_receive_everything():
+    maps = replace(radio_maps(), noise_floor_dbm=-np.inf)
+    assert type(table_of()).from_radio_maps(maps).noise_floor_dbm < np.nanmin(maps.rss_dbm)
+
+
 def walk(n=60, seed=0):
     """Records of a walk with their true positions, some unknown."""
     rng = np.random.default_rng(seed)

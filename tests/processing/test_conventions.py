@@ -40,6 +40,8 @@ NAMES = (
     "matchlandmarks",
     "matchtostreets",
     "pathlossmaps",
+    "sensibilitymap",
+    "signalcandidates",
     "simulatenetwork",
     "trackingmap",
     "tracklandmarks",
@@ -415,6 +417,8 @@ def test_the_examples_work_one_after_the_other(provider, run, tmp_path, monkeypa
         "filtertrajectory",
         "matchtostreets",
         "pathlossmaps",
+        "sensibilitymap",
+        "signalcandidates",
         "checkenvironment",
     ):
         example = example_of(provider.algorithm(name))

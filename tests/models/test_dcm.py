@@ -184,6 +184,14 @@ def test_an_unknown_entry_of_the_table_counts_as_the_noise_floor():
     np.testing.assert_array_equal(one.xy_m, other.xy_m)
 
 
+def test_what_is_reported_below_the_noise_floor_lowers_it():
+    table = table_of(block=False)
+    records = reports_at(table, np.arange(0, len(table.places), 11), 6)
+    weakest = float(np.nanmin(records.rss_dbm))
+    one, other = (signal_candidates(records, replace(table, noise_floor_dbm=floor)) for floor in (-60.0, weakest))
+    np.testing.assert_array_equal(one.xy_m, other.xy_m)
+
+
 def test_the_mean_over_a_window_is_that_of_its_records():
     table = table_of(n=4)
     rng = np.random.default_rng(8)
