@@ -51,9 +51,9 @@ LEAST_MARGIN_M, LONE_MARGIN_M = 500.0, 1000.0
 AROUND_M = 100.0
 #: An EXTENT farther than this from all transmitters is a mistake [m].
 FARTHEST_M = 100_000.0
-#: Bytes in memory per cell of the grid: per transmitter (its map), and per thread (the paths from one transmitter to all cells; 1 m cells
-#: of Munich took 130).
-BYTES_PER_TRANSMITTER, BYTES_PER_THREAD = 6, 150
+#: Bytes in memory per cell of the grid: per transmitter (its map), and per thread (the paths from one transmitter to all cells, as
+#: measured with 1 m cells of Munich), which `dominantpath` needs more of.
+BYTES_PER_TRANSMITTER, BYTES_PER_THREAD, BYTES_PER_THREAD_OF_DOMINANT_PATH = 6, 150, 350
 
 
 class PathLossMaps(TelcoLocAlgorithm):
@@ -280,7 +280,7 @@ class PathLossMaps(TelcoLocAlgorithm):
         extent = parameters.extent("EXTENT", crs, parameters.source("INPUT").sourceCrs())
         if extent is not None:
             transmitters = _near(run, transmitters, extent)
-        grid = _grid(run, transmitters, extent, crs)
+        grid = _grid(run, model, transmitters, extent, crs)
         run.info(f"{len(transmitters):,} cells on {grid.describe()} in {name_of(crs)}.")
         around = QgsRectangle(*grid.bounds)
         for x_m, y_m in transmitters.xy_m.tolist():
@@ -351,7 +351,9 @@ def _near(run: Run, transmitters: Transmitters, extent: QgsRectangle) -> Transmi
     return transmitters.take(away <= reach)
 
 
-def _grid(run: Run, transmitters: Transmitters, extent: QgsRectangle | None, crs: QgsCoordinateReferenceSystem) -> Grid:
+def _grid(
+    run: Run, model: str, transmitters: Transmitters, extent: QgsRectangle | None, crs: QgsCoordinateReferenceSystem
+) -> Grid:
     """The grid from EXTENT, MARGIN and CELL_SIZE.
 
     Raises
@@ -374,7 +376,8 @@ def _grid(run: Run, transmitters: Transmitters, extent: QgsRectangle | None, crs
         coarser = f" instead of {wanted:g} m, so that all bands together have no more than {MOST_VALUES:,} values"
         run.info(f"Grid of {cell_size:g} m{coarser if cell_size > wanted else ''}; CELL_SIZE and EXTENT change it.")
     n_cells = area / cell_size**2
-    mb = n_cells * (BYTES_PER_TRANSMITTER * len(transmitters) + BYTES_PER_THREAD * run.threads) / 2**20
+    per_thread = BYTES_PER_THREAD_OF_DOMINANT_PATH if model == "dominantpath" else BYTES_PER_THREAD
+    mb = n_cells * (BYTES_PER_TRANSMITTER * len(transmitters) + per_thread * run.threads) / 2**20
     budget_mb = parameters.number("MAX_MEMORY_MB")
     if mb > budget_mb:
         raise InputError(

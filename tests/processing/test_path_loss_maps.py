@@ -123,6 +123,20 @@ def test_auto_takes_walfisch_ikegami_where_there_are_buildings(maps):
     assert maps(BUILDINGS=footprints())[0]["MODEL_USED"] == "cost231wi"
 
 
+def test_walls_of_streets_guide_and_roofs_let_pass(maps):
+    """Guiding gains where there are walls and nowhere loses; without a way over the roofs nothing gains."""
+    given = {"BUILDINGS": footprints(), "MODEL": "dominantpath"}
+    plain, guided, around = (
+        np.stack(list(maps(f"{index}.tif", **given, **more)[1].values()))
+        for index, more in enumerate(({}, {"WAVE_GUIDING": True}, {"OVER_ROOFS": False}))
+    )
+    outside = np.isfinite(plain)
+    assert (guided[outside] <= plain[outside] + 1e-3).all()
+    assert (guided[outside] < plain[outside] - 0.1).any()
+    assert (around[outside] >= plain[outside] - 1e-3).all()
+    assert (around[outside] > plain[outside] + 1).any()
+
+
 def test_free_space_by_its_formula(maps):
     """An exponent of 2 from 1 m is free space: 32.45 + 20 log10(km) + 20 log10(MHz)."""
     _, bands, _ = maps(MODEL="logdistance", EXPONENT=2, PATTERN="omni")
