@@ -290,7 +290,7 @@ def _draw_panel(painter: QPainter, sheet: Sheet) -> None:
         write(fact, 8, INK, False, 1.0)
     if sheet.chart is not None:
         box.setTop(max(box.top() + sheet.px(2.0), box.bottom() - sheet.px(sheet.chart.height_mm)))
-        if box.height() > sheet.px(0.6 * sheet.chart.height_mm):
+        if box.height() > sheet.px(0.45 * sheet.chart.height_mm):
             sheet.chart.draw(painter, sheet, box)
 
 

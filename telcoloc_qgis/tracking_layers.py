@@ -27,7 +27,7 @@ from .tracking_scene import TrackingScene
 #: Up to so many instants are drawn as points, and up to so many have a text beside them.
 MOST_POINTS, MOST_TEXTS = 80, 15
 #: Share of a window's candidates and edges that its map holds, and its least width [m].
-_INSIDE, _LEAST_EXTENT_M = 0.6, 120.0
+_INSIDE, _LEAST_EXTENT_M = 0.5, 120.0
 
 
 @dataclass(frozen=True)
@@ -51,28 +51,28 @@ def tracking_layers(
         Whether instants are called t, t+1, … as in the paper.
     """
     points, (inside, outside), beside = _path_points(scene, numbered), _path_lines(scene), _error_lines(scene)
-    candidates, circles, edges, truth = _candidates(scene), _circles(scene, radius_m), _edges(scene), _truth(scene)
+    candidates, circles, truth = _candidates(scene), _circles(scene, radius_m), _truth(scene)
+    chosen, possible = _edges(scene)
     known = _landmarks(scene, landmarks, matches)
-    drawn = (points, known, beside, inside, candidates, edges, truth, outside, circles)
-    explained = (inside, points, outside, truth, beside, known, candidates, edges, circles)
+    drawn = (points, known, beside, inside, chosen, truth, candidates, possible, outside, circles)
+    explained = (inside, chosen, points, outside, truth, beside, known, candidates, possible, circles)
     return [layer for part in drawn for layer in part.layers], [key for part in explained for key in part.keys]
 
 
 def natural_extent(scene: TrackingScene) -> QgsRectangle:
-    """The path and the truth of the window; close up also the motion that was possible and the nearer candidates. With a margin."""
+    """The path and the truth of the window with a margin; close up, the path in the middle of the nearer half of what was possible."""
     xy = [scene.path.xy_m[scene.shown], scene.true_xy_m[scene.shown]]
     if scene.window.whole and scene.truth is not None:
         xy.append(scene.truth.xy_m)
-    if not scene.window.whole:
-        xy += [rows.xy_m for rows in (scene.edges, scene.candidates) if rows is not None and len(rows)]
-        middle = scene.path.xy_m[scene.shown].mean(axis=0)
-        far = [np.abs(places - middle).max(axis=1) for places in xy[2:]]
-        xy[2:] = [places[away <= np.quantile(away, _INSIDE)] for places, away in zip(xy[2:], far)]
     places = np.concatenate(xy)
     places = places[np.isfinite(places).all(axis=1)]
     low, high = places.min(axis=0), places.max(axis=0)
-    size = np.maximum(1.16 * (high - low), _LEAST_EXTENT_M)
-    return QgsRectangle.fromCenterAndSize(QgsPointXY(*((low + high) / 2).tolist()), *size.tolist())
+    middle, size = (low + high) / 2, np.maximum(1.16 * (high - low), _LEAST_EXTENT_M)
+    possible = [rows.xy_m for rows in (scene.edges, scene.candidates) if rows is not None and len(rows)]
+    if possible and not scene.window.whole:
+        away = [np.abs(places - middle).max(axis=1) for places in possible]
+        size = np.maximum(size, 2 * max(float(np.quantile(far, _INSIDE)) for far in away))
+    return QgsRectangle.fromCenterAndSize(QgsPointXY(*middle.tolist()), *size.tolist())
 
 
 def _path_points(scene: TrackingScene, numbered: bool) -> Part:
@@ -195,23 +195,26 @@ def _circles(scene: TrackingScene, radius_m: float) -> Part:
     return Part([lines, area], [Key([_symbol(area)], f"Where landmarks are looked for at t ({radius_m:g} m)")])
 
 
-def _edges(scene: TrackingScene) -> Part:
+def _edges(scene: TrackingScene) -> tuple[Part, Part]:
+    """Edges that were chosen (only close up: else the path is drawn itself), and the others."""
     rows = scene.edges
     if rows is None or not len(rows):
-        return Part()
-    flags = [(np.nan_to_num(rows.numbers(name)) > 0).astype(int) for name in ("forwarding", "chosen")]
-    codes = flags[0] + 2 * flags[1]
-    kept = np.flatnonzero(flags[1] == 0) if scene.window.whole else np.arange(len(rows))  # the path is drawn itself
-    layer = _layer(
-        scene,
-        "LineString",
-        "forwarding:integer,chosen:integer",
-        (rows.geometry[row] for row in kept),
-        ((int(flags[0][row]), int(flags[1][row])) for row in kept),
-    )
-    crowd = float(np.clip(np.log10(max(len(kept), 1)) - 2, 0, 2))  # 0 for a hundred edges, 2 for ten thousand
-    _dress(layer, styles.edges_qml(0.2 - 0.05 * crowd, 0.75 - 0.25 * crowd))
-    return Part([layer], _keys(layer, set(codes[kept].tolist())))
+        return Part(), Part()
+    forwarding, chosen = ((np.nan_to_num(rows.numbers(name)) > 0).astype(int) for name in ("forwarding", "chosen"))
+    crowd = float(np.clip(np.log10(len(rows)) - 2, 0, 2))  # 0 for a hundred edges, 2 for ten thousand
+    parts = []
+    for which in (1, 0):
+        kept = np.flatnonzero(chosen == which)
+        layer = _layer(
+            scene,
+            "LineString",
+            "forwarding:integer,chosen:integer",
+            (rows.geometry[row] for row in kept),
+            ((int(forwarding[row]), which) for row in kept),
+        )
+        _dress(layer, styles.edges_qml(0.2 - 0.05 * crowd, 0.75 - 0.25 * crowd))
+        parts.append(Part([layer], _keys(layer, set((forwarding[kept] + 2 * which).tolist()))))
+    return (Part() if scene.window.whole else parts[0]), parts[1]
 
 
 def _truth(scene: TrackingScene) -> Part:

@@ -188,7 +188,7 @@ def truth_qml(line: bool = False, begin: str = "", end: str | None = None, size_
     """
     geometry = "LineString" if line else "Point"
     layer = QgsVectorLayer(geometry, "style", "memory")
-    symbol = _cased(TRUE, 0.45) if line else _dot(TRUE, size_mm, "#ffffff", 0.12)
+    symbol = _cased(TRUE, 0.55) if line else _dot(TRUE, size_mm, "#ffffff", 0.12)
     layer.setRenderer(QgsSingleSymbolRenderer(symbol))
     qml = exported(layer)
     return timed_qml(qml, geometry, begin, end) if begin else qml
