@@ -54,7 +54,8 @@ def tracking_layers(
     candidates, circles, truth = _candidates(scene), _circles(scene, radius_m), _truth(scene)
     chosen, possible = _edges(scene)
     known = _landmarks(scene, landmarks, matches)
-    drawn = (points, known, beside, inside, chosen, truth, candidates, possible, outside, circles)
+    dots = (truth, candidates) if scene.window.whole else (candidates, truth)  # many dots would hide the line
+    drawn = (points, known, beside, inside, chosen, *dots, possible, outside, circles)
     explained = (inside, chosen, points, outside, truth, beside, known, candidates, possible, circles)
     return [layer for part in drawn for layer in part.layers], [key for part in explained for key in part.keys]
 
