@@ -1,34 +1,29 @@
 """Ways around buildings: distances over the free cells of a grid.
 
-Two cells that see each other are as far apart as the straight line between them. Others are searched on a graph in which each free
-cell leads to 32 around it (moves up to three cells long), which is at most 1.4 % longer than the shortest way in the open,
-and whose bends are a fraction of a cell off the corners.
+Two cells that see each other are as far apart as the straight line between them. Others are searched on the graph of `cell_graph`.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections import OrderedDict
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from ..errors import InputError
 from ..grid import Grid
 from ..radio.buildings import Buildings
+from .cell_graph import CellGraph, conditions
 from .map_distance import KnownLengths, Spots, straight_m
 
-#: Moves (rows, columns) in one half plane; the other half are the same, turned.
-_MOVES = tuple(
-    (rows, columns)
-    for rows in range(4)
-    for columns in range(-3, 4)
-    if math.gcd(rows, abs(columns)) == 1 and (rows > 0 or columns > 0)
-)
 #: Cells on a side of the tiles that are searched together.
 _TILE = 32
+#: Graphs reach beyond their tile by a multiple of so many cells, so that searches of about one length share them.
+_MARGIN = 8
+#: Arcs of graphs kept for the next search.
+_MOST_ARCS = 20_000_000
 #: Distances held at once.
 _MOST_DISTANCES = 2_000_000
 
@@ -64,6 +59,7 @@ class FreeSpace:
         self._free_cell = np.where(away * grid.cell_size_m <= snap_m, nearest, -1).ravel()
         self._nearest_cell = nearest.ravel()
         self.known = KnownLengths(self._searched)
+        self._graphs: OrderedDict[tuple[int, int, int, int], CellGraph] = OrderedDict()
 
     @classmethod
     def around(cls, buildings: Buildings, grid: Grid, snap_m: float = 10.0) -> FreeSpace:
@@ -95,24 +91,22 @@ class FreeSpace:
         return length
 
     def route(self, spots: Spots, start: int, end: int, limit_m: float) -> np.ndarray:
-        """See `MapDistance`; the bends are where the next one comes in sight."""
-        one, other = int(spots.place[start]), int(spots.place[end])
-        ends = spots.xy_m[[start, end]]
-        if self._in_sight(np.array([one]), np.array([other]))[0]:
+        """See `MapDistance`."""
+        cells, ends = spots.place[[start, end]], spots.xy_m[[start, end]]
+        if self._in_sight(cells[:1], cells[1:])[0]:
             return ends
-        block, graph = self._graph(np.array([one, other]), limit_m)
-        local = block.local(np.array([one, other]))
-        _, before = dijkstra(graph, indices=local[0], limit=limit_m * 1.01, return_predecessors=True)
-        cells = [int(local[1])]
-        while before[cells[-1]] >= 0:
-            cells.append(int(before[cells[-1]]))
-        path = block.cells(np.array(cells[::-1]))
-        bends = [0]
-        while bends[-1] < len(path) - 1:
-            ahead = np.arange(len(path) - 1, bends[-1], -1)
-            seen = self._in_sight(np.full(len(ahead), path[bends[-1]]), path[ahead])
-            bends.append(int(ahead[np.argmax(seen)]))  # the next cell is always in sight
-        return np.concatenate([ends[:1], self.grid.centres(path[bends[1:-1]]), ends[1:]])
+        graph = self._graph(cells, limit_m)
+        first, last = self._nodes(graph, cells).tolist()
+        reach = limit_m / self.grid.cell_size_m * 1.001
+        _, before = dijkstra(graph.arcs, indices=first, limit=reach, return_predecessors=True)
+        path = [last]
+        while before[path[-1]] >= 0:
+            path.append(int(before[path[-1]]))
+        between = graph.places(np.array(path[-2:0:-1], dtype=np.int64))
+        corner = np.array([self.grid.x_min, self.grid.y_max])
+        return np.concatenate(
+            [ends[:1], corner + between[:, ::-1] * (self.grid.cell_size_m, -self.grid.cell_size_m), ends[1:]]
+        )
 
     def nearest(self, xy_m: np.ndarray) -> np.ndarray:
         """See `MapDistance`; points off the grid stay."""
@@ -143,59 +137,41 @@ class FreeSpace:
         return metres
 
     def _around(self, start: np.ndarray, end: np.ndarray, limit_m: float) -> np.ndarray:
-        """Metres on the graph of cells between pairs that begin in one tile, inf beyond `limit_m`."""
-        block, graph = self._graph(start, limit_m)
-        sources, which = np.unique(block.local(start), return_inverse=True)
-        target = block.local(end)
+        """Metres on the graph between pairs of cells that begin in one tile, inf beyond `limit_m`."""
+        graph = self._graph(start, limit_m)
+        sources, which = np.unique(self._nodes(graph, start), return_inverse=True)
+        target = self._nodes(graph, end)
         metres = np.empty(len(start))
-        batch = max(1, _MOST_DISTANCES // graph.shape[0])
+        batch = max(1, _MOST_DISTANCES // graph.arcs.shape[0])
         for first in range(0, len(sources), batch):
-            found = dijkstra(graph, indices=sources[first : first + batch], limit=limit_m)
+            chosen = sources[first : first + batch]
+            found = dijkstra(graph.arcs, indices=chosen, limit=limit_m / self.grid.cell_size_m)
             mine = (which >= first) & (which < first + batch)
             metres[mine] = found[which[mine] - first, target[mine]]
-        return metres
+        return metres * self.grid.cell_size_m
 
-    def _graph(self, cells: np.ndarray, reach_m: float) -> tuple[_Block, csr_matrix]:
-        """The cells within `reach_m` of some cells, and how each leads to its neighbours [m]."""
-        margin = math.ceil(reach_m / self.grid.cell_size_m) + 1
+    def _graph(self, cells: np.ndarray, reach_m: float) -> CellGraph:
+        """The graph of all cells within `reach_m` of the tiles of some cells."""
+        margin = _MARGIN * math.ceil((reach_m / self.grid.cell_size_m + 1) / _MARGIN)
         row, column = np.divmod(cells, self.grid.width)
-        top, left = max(int(row.min()) - margin, 0), max(int(column.min()) - margin, 0)
-        free = self.free[top : int(row.max()) + margin + 1, left : int(column.max()) + margin + 1]
-        block = _Block(top, left, free.shape[1], self.grid.width)
-        height, width = free.shape
-        index = np.arange(free.size, dtype=np.int32).reshape(free.shape)
-        start, end, length = [], [], []
-        for rows, columns in _MOVES:
-            low, high = max(0, -columns), width - max(0, columns)
-            if rows >= height or low >= high:
-                continue
+        top, left = (max(int(each.min()) // _TILE * _TILE - margin, 0) for each in (row, column))
+        bottom, right = ((int(each.max()) // _TILE + 1) * _TILE + margin for each in (row, column))
+        key = (top, bottom, left, right)
+        if key not in self._graphs:
+            self._graphs[key] = CellGraph(self.free[top:bottom, left:right], top, left)
+            while len(self._graphs) > 1 and sum(graph.arcs.nnz for graph in self._graphs.values()) > _MOST_ARCS:
+                self._graphs.popitem(last=False)
+        self._graphs.move_to_end(key)
+        return self._graphs[key]
 
-            def at(r: int, c: int, height: int = height - rows, low: int = low, high: int = high) -> np.ndarray:
-                return free[r : r + height, low + c : high + c]
-
-            crossed, corners = _crossing(rows, columns)
-            open_ = at(0, 0) & at(rows, columns)
-            for r, c in crossed:
-                open_ = open_ & at(r, c)
-            for (r1, c1), (r2, c2) in corners:
-                open_ = open_ & (at(r1, c1) | at(r2, c2))
-            here = index[: height - rows, low:high][open_]
-            there = here + rows * width + columns
-            start += [here, there]
-            end += [there, here]
-            length.append(np.full(2 * len(here), math.hypot(rows, columns) * self.grid.cell_size_m))
-        arcs = (np.concatenate(length), (np.concatenate(start), np.concatenate(end)))
-        return block, csr_matrix(arcs, shape=(free.size, free.size))
+    def _nodes(self, graph: CellGraph, cells: np.ndarray) -> np.ndarray:
+        return graph.nodes(*np.divmod(cells, self.grid.width))
 
     def _in_sight(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Whether the straight line between centres of free cells crosses free cells only, shape (k,).
-
-        A line through a corner needs one of the two cells beside it.
-        """
+        """Whether the straight lines between centres of free cells are clear, shape (k,)."""
         width = self.grid.width
         free = self.free.ravel()
-        row, column = np.divmod(one, width)
-        rows, columns = other // width - row, other % width - column
+        rows, columns = other // width - one // width, other % width - one % width
         turned = rows < 0
         begin = np.where(turned, other, one)
         rows, columns = np.where(turned, -rows, rows), np.where(turned, -columns, columns)
@@ -205,52 +181,11 @@ class FreeSpace:
         for part in np.split(order, np.flatnonzero(np.diff(offset[order])) + 1):
             if not len(part):
                 continue
-            crossed, corners = _crossing(int(rows[part[0]]), int(columns[part[0]]))
-            cells = begin[part]
-            clear = np.ones(len(part), bool)
-            if crossed:
-                steps = np.array([r * width + c for r, c in crossed])
-                clear = free[cells[:, None] + steps].all(axis=1)
-            if corners:
-                beside = np.array([[r1 * width + c1, r2 * width + c2] for (r1, c1), (r2, c2) in corners])
-                clear &= (free[cells[:, None] + beside[:, 0]] | free[cells[:, None] + beside[:, 1]]).all(axis=1)
+            cells, pairs = conditions(True, 2 * int(rows[part[0]]), 2 * int(columns[part[0]]))
+            here = begin[part, None]
+            clear = free[here + np.array([r * width + c for r, c in cells])].all(axis=1)
+            if pairs:
+                beside = np.array([(a * width + b, c * width + d) for a, b, c, d in pairs])
+                clear &= (free[here + beside[:, 0]] | free[here + beside[:, 1]]).all(axis=1)
             seen[part] = clear
         return seen
-
-
-class _Block:
-    """A rectangle of the grid with cell numbers of its own."""
-
-    def __init__(self, top: int, left: int, width: int, grid_width: int) -> None:
-        self.top, self.left, self.width, self.grid_width = top, left, width, grid_width
-
-    def local(self, cell: np.ndarray) -> np.ndarray:
-        row, column = np.divmod(cell, self.grid_width)
-        return np.asarray((row - self.top) * self.width + column - self.left)
-
-    def cells(self, local: np.ndarray) -> np.ndarray:
-        row, column = np.divmod(local, self.width)
-        return np.asarray((row + self.top) * self.grid_width + column + self.left)
-
-
-_Cell = tuple[int, int]
-
-
-@lru_cache(maxsize=65_536)
-def _crossing(rows: int, columns: int) -> tuple[tuple[_Cell, ...], tuple[tuple[_Cell, _Cell], ...]]:
-    """Cells between (0, 0) and (rows, columns) that the line of centres crosses, and pairs of cells beside corners it runs through."""
-    down, across = abs(rows), abs(columns)
-    step_r, step_c = (1 if rows >= 0 else -1), (1 if columns >= 0 else -1)
-    r = c = i = j = 0
-    crossed: list[_Cell] = []
-    corners: list[tuple[_Cell, _Cell]] = []
-    while i < down or j < across:
-        side = (1 + 2 * i) * across - (1 + 2 * j) * down
-        if side == 0:
-            corners.append(((r + step_r, c), (r, c + step_c)))
-        if side <= 0:
-            r, i = r + step_r, i + 1
-        if side >= 0:
-            c, j = c + step_c, j + 1
-        crossed.append((r, c))
-    return tuple(crossed[:-1]), tuple(corners)
