@@ -15,6 +15,8 @@ with l the length of the path [m], p an exponent that depends on visibility, f t
 Ω the gain of wave guiding. The authors publish neither f nor Ω; what we take for them stands at `DominantPathSettings`, and the
 parameters are those of the model in WinProp (Altair WinProp 2021 documentation, `Model_DPM`), inside their ranges there.
 
+The geometry is computed with numpy on the CPU, where branching is cheap; only the formula follows the engine's device.
+
 Not modelled: penetration, reflection other than as guiding, terrain, and a second slope behind a breakpoint.
 """
 

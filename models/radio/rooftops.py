@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .obstacles import Walls, cross_walls, rays_towards
-from .walls import pairs_of
+from .walls import cross, pairs_of
 
 #: Speed of light [m/s].
 LIGHT_M_S = 299_792_458.0
@@ -73,10 +73,23 @@ def over_roofs_db(
             continue
         place, edge = pairs_of(rows, count, start)
         begin = np.cumsum(count[rows]) - count[rows]
+        roof = roof_m[edge]
+        # a cell's ray passes beside its centre: near it, and there alone it matters, an edge must be on the very line to the centre
+        near = np.flatnonzero(distance_m[rows][place] - edge_m[edge] < resolution_m)
+        beside = ~_crossed(walls, crossings.wall[edge[near]], antenna_m, places_m[rows][place[near]])
+        roof[near[beside]] = -np.inf
         loss_db[rows], clear[rows] = _bullington_db(
-            edge_m[edge], roof_m[edge], place, begin, distance_m[rows], height_m, device_height_m, freq_mhz
+            edge_m[edge], roof, place, begin, distance_m[rows], height_m, device_height_m, freq_mhz
         )
     return loss_db, clear
+
+
+def _crossed(walls: Walls, wall: np.ndarray, antenna_m: np.ndarray, places_m: np.ndarray) -> np.ndarray:
+    """Whether the straight lines from the antenna to places cross a wall each, shape (k,)."""
+    start, end, line = walls.start_m[wall] - antenna_m, walls.end_m[wall] - antenna_m, places_m - antenna_m
+    along = end - start
+    parted = cross(line, start) * cross(line, end) <= 0
+    return parted & (cross(along, -start) * cross(along, line - start) <= 0)
 
 
 def _bullington_db(
@@ -89,7 +102,7 @@ def _bullington_db(
     device_height_m: float,
     freq_mhz: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Loss and clear sight for places whose edges follow one another, from `begin` on; P.526-15 equations (43) to (50)."""
+    """Loss and clear sight for places whose edges follow one another, from `begin` on; P.526-15 clause 4.5.1."""
     d = np.maximum(distance_m, 2 * _LEAST_M)
     near = np.clip(edge_m, _LEAST_M, d[place] - _LEAST_M)
     far = d[place] - near
