@@ -16,6 +16,7 @@ os.environ.setdefault("PROJ_DATA", "/usr/share/proj")  # a venv over system pack
 
 from portmare.buildings import Building, make_buildings
 from portmare.geopackage import Layer, write
+from portmare.landmarks import Landmark, Query, make_landmarks, make_queries, write_photos
 from portmare.measurements import Trip, make_trips, write_table
 from portmare.sites import HOURS, Cell, Site, make_cells, make_sites
 from portmare.streets import SPEED, Street, make_streets
@@ -37,6 +38,8 @@ class City:
     cells: list[Cell]
     buildings: list[Building]
     trips: list[Trip]
+    landmarks: list[Landmark]
+    queries: list[Query]
 
 
 def make_city(seed: int) -> City:
@@ -46,7 +49,10 @@ def make_city(seed: int) -> City:
     sites = make_sites(terrain, streets, seed)
     cells = make_cells(sites, seed)
     trips = make_trips(streets, cells, seed)
-    return City(seed, terrain, streets, sites, cells, make_buildings(terrain, streets, seed), trips)
+    buildings = make_buildings(terrain, streets, seed)
+    landmarks = make_landmarks(streets, buildings, trips)
+    queries = make_queries(landmarks, trips, seed)
+    return City(seed, terrain, streets, sites, cells, buildings, trips, landmarks, queries)
 
 
 def base_stations(city: City) -> Layer:
@@ -182,20 +188,55 @@ def walks_truth(city: City) -> Layer:
     )
 
 
-LAYERS = [base_stations, cells, boundary, water, zones, streets, buildings, walks_truth]
+def landmarks(city: City) -> Layer:
+    """Where somebody stands who sees a landmark as its photo shows it."""
+    rows = ((Point(one.point), (one.name, one.kind, one.photo, one.direction_deg)) for one in city.landmarks)
+    return Layer(
+        "landmarks",
+        "Where landmarks are seen as in their photos; kind location: made to locate by, service: a sight",
+        "Point",
+        {"landmark_id": str, "kind": str, "photo": str, "direction_deg": int},
+        rows,
+    )
+
+
+def landmark_queries(city: City) -> Layer:
+    """Photos that the devices of measurements_unlabelled.csv took."""
+    rows = ((None, (one.device, one.photo, datetime.fromtimestamp(one.time_s, timezone.utc))) for one in city.queries)
+    return Layer(
+        "landmark_queries",
+        "Photos that the devices of measurements_unlabelled.csv took on their way; nothing tells where",
+        "None",
+        {"device": str, "photo": str, "time": datetime},
+        rows,
+    )
+
+
+LAYERS = [
+    base_stations,
+    cells,
+    boundary,
+    water,
+    zones,
+    streets,
+    buildings,
+    walks_truth,
+    landmarks,
+    landmark_queries,
+]
 #: Tables beside the GeoPackage, and whether they hold the true positions.
 TABLES = {"measurements.csv": True, "measurements_unlabelled.csv": False}
 
 
 def main(seed: int = SEED, out: Path = OUT) -> City:
-    """Make the city and write it: the GeoPackage, and the tables beside it.
+    """Make the city and write it: the GeoPackage, and the tables and photos beside it.
 
     Parameters
     ----------
     seed : int
         The same seed gives the same city.
     out : Path
-        The GeoPackage; replaced if it exists, as are the tables in its folder.
+        The GeoPackage; replaced if it exists, as are the tables and photos in its folder.
 
     Returns
     -------
@@ -206,6 +247,7 @@ def main(seed: int = SEED, out: Path = OUT) -> City:
     ids = [c.cell_id for c in city.cells]
     for name, labelled in TABLES.items():
         write_table([t for t in city.trips if t.labelled == labelled], ids, Path(out).with_name(name), labelled)
+    write_photos(city.landmarks, city.queries, Path(out).parent, seed)
     return city
 
 

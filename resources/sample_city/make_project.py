@@ -49,7 +49,10 @@ from qgis.PyQt.QtGui import QColor, QFont
 HERE = Path(__file__).resolve().parent
 GPKG = HERE / "sample_city.gpkg"
 ORDER = ["base_stations", "cells", "zones", "streets", "buildings", "water", "boundary"]  # top first
-REPORTS = ["walks_truth", "measurements", "measurements_unlabelled"]  # a group of their own, off
+GROUPS = {  # off
+    "Landmarks": ["landmarks", "landmark_queries"],
+    "Measurements": ["walks_truth", "measurements", "measurements_unlabelled"],
+}
 TABLES = {  # beside the GeoPackage: query of QGIS's delimited text
     "measurements": "type=csv&detectTypes=yes&xField=Longitude&yField=Latitude&crs=EPSG:4326&spatialIndex=no&watchFile=no",
     "measurements_unlabelled": "type=csv&detectTypes=yes&geomType=none&watchFile=no",
@@ -58,6 +61,8 @@ TITLES = {
     "measurements": "Measurement reports",
     "measurements_unlabelled": "Measurement reports without positions",
     "walks_truth": "Where the latter really were",
+    "landmarks": "Landmarks",
+    "landmark_queries": "Photos that devices took",
     "base_stations": "Base stations",
     "cells": "Cells",
     "zones": "Districts",
@@ -262,6 +267,28 @@ def walks_truth_style(layer: QgsVectorLayer) -> None:
     layer.setDisplayExpression("\"device\" || ', ' || format_date(\"time\", 'HH:mm:ss')")
 
 
+def landmarks_style(layer: QgsVectorLayer) -> None:
+    """Draw squares, filled where one locates by them, outlined where they are sights; the photo shows under the mouse."""
+    looks = {"location": ("#2b2b2b", "#ffffff", "2.6", "0.25"), "service": ("#ffffff", "#2b2b2b", "2.2", "0.35")}
+    labels = {"location": "Location-oriented landmark", "service": "Service-oriented landmark"}
+    categories = []
+    for kind, (inside, edge, size, width) in looks.items():
+        square = QgsMarkerSymbol.createSimple(
+            {"name": "square", "color": inside, "size": size, "outline_color": edge, "outline_width": width}
+        )
+        categories.append(QgsRendererCategory(kind, square, labels[kind]))
+    layer.setRenderer(QgsCategorizedSymbolRenderer("kind", categories))
+    layer.setDisplayExpression('"landmark_id"')
+    address = """'file://' || if(left(@project_folder, 1) = '/', '', '/') || @project_folder || '/' || "photo\""""
+    layer.setMapTipTemplate(f'<img src="[% {address} %]" width="320"><br>[% "landmark_id" %]')
+    label = QgsPalLayerSettings()
+    label.fieldName, label.placement, label.dist = "landmark_id", Qgis.LabelPlacement.OrderedPositionsAroundPoint, 0.6
+    label.setFormat(_text(6.5, "#2b2b2b", "#ffffff", 0.7))
+    label.scaleVisibility, label.minimumScale, label.maximumScale = True, 25000, 0
+    layer.setLabeling(QgsVectorLayerSimpleLabeling(label))
+    layer.setLabelsEnabled(True)
+
+
 def _dot(colour: str, size: float) -> QgsSymbol:
     return QgsMarkerSymbol.createSimple({"name": "circle", "color": colour, "size": str(size), "outline_style": "no"})
 
@@ -269,6 +296,7 @@ def _dot(colour: str, size: float) -> QgsSymbol:
 STYLES = {
     "measurements": measurements_style,
     "walks_truth": walks_truth_style,
+    "landmarks": landmarks_style,
     "base_stations": base_stations_style,
     "cells": cells_style,
     "zones": zones_style,
@@ -343,7 +371,8 @@ def make_project() -> QgsProject:
     project.setBackgroundColor(QColor(HINTERLAND))
     project.setFileName(str(HERE / "sample_city.qgz"))
     root = project.layerTreeRoot()
-    for name in ORDER + REPORTS:
+    group_of = {name: group for group, names in GROUPS.items() for name in names}
+    for name in [*ORDER, *group_of]:
         layer = open_layer(name)
         if name in STYLES:
             message, ok = layer.loadNamedStyle(str(HERE / "styles" / f"{name}.qml"))
@@ -355,18 +384,18 @@ def make_project() -> QgsProject:
         profile.setProfileFillSymbol(fill("#5a5a66"))
         profile.setProfileMarkerSymbol(_dot("#5a5a66", 1.3))
         project.addMapLayer(layer, False)
-        if name in REPORTS:
+        if name in group_of:
             if name == "measurements":
                 _play(layer, 'datetime_from_epoch("MRTime")', 'datetime_from_epoch("MRTime" + 30000)')
             elif name == "walks_truth":
                 _play(layer, '"time"', "\"time\" + to_interval('30 seconds')")
             # below the cells: what is loaded next lands in what stands on top
-            group = root.findGroup("Measurements") or root.insertGroup(2, "Measurements")
+            group = root.findGroup(group_of[name]) or root.insertGroup(2, group_of[name])
             group.setExpanded(False)
             node = group.addLayer(layer)
         else:
             node = root.addLayer(layer)
-        node.setItemVisibilityChecked(name not in ("cells", *REPORTS))
+        node.setItemVisibilityChecked(name not in ("cells", *group_of))
         node.setExpanded(name == "base_stations")
     view = QgsReferencedRectangle(EXTENT, project.crs())
     project.viewSettings().setDefaultViewExtent(view)

@@ -3,13 +3,14 @@
 import csv
 import json
 import re
+import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from processing_helpers import layer_of, leftovers
+from processing_helpers import ROOT, SAMPLE, layer_of, leftovers
 
 UTM = "EPSG:32633"
 START = int(datetime(2024, 5, 1, 8, tzinfo=timezone.utc).timestamp())
@@ -370,6 +371,63 @@ def test_landmarks_without_photos(no_match, landmarks):
 )
 def test_tables_that_hold_no_descriptions(no_match, rows, fields, sentence):
     no_match(sentence, DESCRIPTORS=layer_of([(None, *row) for row in rows], None, fields, "None", "known"))
+
+
+@pytest.fixture(scope="module")
+def portmare(tmp_path_factory):
+    """The sample city with its photos, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("portmare")
+    shutil.copy(SAMPLE, folder / "sample_city.gpkg")
+    shutil.copytree(ROOT / "resources" / "sample_city" / "photos", folder / "photos")
+    return folder
+
+
+def test_portmare_is_recognised_from_its_photos(match, portmare, sample):
+    from qgis.core import QgsVectorLayer
+
+    file = portmare / "sample_city.gpkg"
+    truth = {}
+    for each in QgsVectorLayer(sample("walks_truth"), "truth", "ogr").getFeatures():
+        time_s = each["time"].toMSecsSinceEpoch() / 1000
+        truth.setdefault(each["device"], []).append((time_s, *each.geometry().asPoint()))
+    way = {device: np.array(rows) for device, rows in truth.items()}
+
+    def error_m(found):
+        rows = way[found["device"]]
+        here = [np.interp(found["time_s"], rows[:, 0], rows[:, axis]) for axis in (1, 2)]
+        return float(np.hypot(*(np.array(found.geometry().asPoint()) - here)))
+
+    rng = np.random.default_rng(3)  # candidates: one near the true place, the others in the streets around
+    rows = [
+        (f"Point ({x} {y})", device, device, time_s, rank)
+        for device, track in way.items()
+        for time_s, east, north in track.tolist()
+        for rank, (x, y) in enumerate(np.array((east, north)) + rng.normal(0, [[15]] + 7 * [[300]], (8, 2)))
+    ]
+    layer = layer_of(
+        rows, "EPSG:32628", "device:string,trajectory:string,time_s:double,rank:int", "Point", "candidates"
+    )
+    ran, found = match(
+        LANDMARKS=f"{file}|layername=landmarks", QUERIES=f"{file}|layername=landmark_queries", CANDIDATES=layer
+    )
+    errors = np.array([error_m(each) for each in found])
+    fiducial = np.array([each["fiducial"] for each in found], dtype=bool)
+    assert ran["PHOTOS"] == 25
+    assert ran["UNREADABLE"] == 0
+    assert ran["SAVED"] > 0.7
+    assert (errors < 25).sum() >= 18  # of 20
+    assert (errors[fiducial] < 25).all()
+    assert fiducial.sum() >= 11
+    assert not any(each["fiducial"] for each in found if each["kind"] == "service")
+
+
+def test_portmares_photos_import_as_landmarks(match, run, portmare):
+    folder = str(portmare / "photos" / "landmarks")
+    photos = run("native:importphotos", FOLDER=folder, RECURSIVE=False, OUTPUT="memory:")["OUTPUT"]
+    assert photos.featureCount() == 24
+    ran, found = match(LANDMARKS=photos, QUERIES=f"{portmare / 'sample_city.gpkg'}|layername=landmark_queries")
+    assert ran["MATCHED"] >= 18
+    assert {each["landmark_id"] for each in found} <= {Path(path).stem for path in Path(folder).iterdir()}
 
 
 def test_files_are_whole_and_styled(run, landmarks, queries, tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from osgeo import osr
+from PIL import Image
 from qgis.core import Qgis
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -24,7 +25,8 @@ from shapely.prepared import prep
 HERE = Path(__file__).resolve().parents[2] / "resources" / "sample_city"
 GPKG = HERE / "sample_city.gpkg"
 MADE_WITH_GEOS = "3.11."  # Debian 12's
-LAYERS = ["base_stations", "cells", "boundary", "water", "zones", "streets", "buildings", "walks_truth"]
+LAYERS = ["base_stations", "cells", "boundary", "water", "zones", "streets", "buildings", "walks_truth", "landmarks"]
+PLAIN = ["landmark_queries"]  # tables without geometry
 TABLES = ["measurements.csv", "measurements_unlabelled.csv"]
 
 
@@ -34,6 +36,8 @@ def read(path, layer):
         db.row_factory = sqlite3.Row
         rows = [dict(row) for row in db.execute(f'SELECT * FROM "{layer}" ORDER BY fid')]  # noqa: S608 - our own names
     for row in rows:
+        if "geom" not in row:
+            continue
         blob = row.pop("geom")
         header = 8 + {0: 0, 1: 32, 2: 48, 3: 48, 4: 64}[blob[3] >> 1 & 7]
         row["wkb"] = blob[header:]
@@ -43,7 +47,7 @@ def read(path, layer):
 
 @pytest.fixture(scope="module")
 def city():
-    return {layer: read(GPKG, layer) for layer in LAYERS}
+    return {layer: read(GPKG, layer) for layer in LAYERS + PLAIN}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def test_the_same_seed_gives_the_committed_city(city, tmp_path):
     """Exactly where GEOS cuts polygons as it did when the city was made; elsewhere in kind and number."""
     again = tmp_path / "again.gpkg"
     subprocess.run([sys.executable, HERE / "make.py", "--out", again], check=True)
-    for layer in LAYERS:
+    for layer in LAYERS + PLAIN:
         new = read(again, layer)
         if not Qgis.geosVersion().startswith(MADE_WITH_GEOS):
             assert len(new) == pytest.approx(len(city[layer]), rel=0.05)
@@ -87,6 +91,11 @@ def test_the_same_seed_gives_the_committed_city(city, tmp_path):
         if layer == LAYERS[0]:
             for table in TABLES:
                 assert again.with_name(table).read_bytes() == (HERE / table).read_bytes()
+            photos = sorted(path.relative_to(HERE) for path in HERE.glob("photos/*/*.jpg"))
+            assert sorted(path.relative_to(tmp_path) for path in tmp_path.glob("photos/*/*.jpg")) == photos
+            for photo in photos:  # encoders differ from one version of libjpeg to the next
+                with Image.open(tmp_path / photo) as one, Image.open(HERE / photo) as other:
+                    assert np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max() <= 8
         for a, b in zip(new, city[layer]):
             assert {k: v for k, v in a.items() if k != "geom"} == {k: v for k, v in b.items() if k != "geom"}
 
@@ -97,8 +106,8 @@ def test_the_file_is_small_and_alone():
     with closing(sqlite3.connect(f"file:{GPKG}?immutable=1", uri=True)) as db:
         assert GPKG.read_bytes()[18:20] == b"\x01\x01"  # rollback journal, not WAL
         described = db.execute("SELECT table_name, description, srs_id FROM gpkg_contents").fetchall()
-    assert sorted(name for name, *_ in described) == sorted(LAYERS)
-    assert all(text and srs == 32628 for _, text, srs in described)
+    assert sorted(name for name, *_ in described) == sorted(LAYERS + PLAIN)
+    assert all(text and srs == (0 if name in PLAIN else 32628) for name, text, srs in described)
 
 
 def test_coordinates_are_rounded_to_a_decimetre(city):
@@ -313,6 +322,70 @@ def test_the_truth_of_the_table_without_positions_fits_it_row_by_row(city):
         assert moment == pytest.approx(int(row["MRTime"]) / 1000, abs=0.0015)
 
 
+def test_landmarks_stand_apart_beside_the_ways_of_devices(city):
+    places, ways = xy(city["landmarks"]), xy(city["walks_truth"])
+    kinds = np.array([row["kind"] for row in city["landmarks"]])
+    assert len(places) == 24
+    assert len({row["landmark_id"] for row in city["landmarks"]}) == 24
+    assert set(kinds) == {"location", "service"}
+    assert cKDTree(places).query(places, k=2)[0][:, 1].min() > 60
+    assert cKDTree(ways).query(places[kinds == "location"])[0].max() < 0.2
+    named = {row["name"] for row in city["buildings"]}
+    sights = [row["landmark_id"] for row in city["landmarks"] if row["kind"] == "service"]
+    assert set(sights) < named
+    network = unary_union([street["geom"] for street in city["streets"]])
+    assert all(network.distance(Point(place)) < 0.3 for place in places)
+
+
+def test_devices_take_photos_where_they_pass_landmarks(city):
+    marks = {row["landmark_id"]: np.array(row["geom"].coords[0]) for row in city["landmarks"]}
+    truth = {}
+    for row in city["walks_truth"]:
+        truth.setdefault(row["device"], []).append((seconds(row["time"]), *row["geom"].coords[0]))
+    near = 0
+    for row in city["landmark_queries"]:
+        way = np.array(truth[row["device"]])
+        assert way[0, 0] - 1 <= seconds(row["time"]) <= way[-1, 0] + 2
+        here = [np.interp(seconds(row["time"]), way[:, 0], way[:, axis]) for axis in (1, 2)]
+        near += min(np.hypot(*(mark - here)) for mark in marks.values()) < 25
+    assert len(city["landmark_queries"]) == 25
+    assert near >= 20  # one photo of each device shows something else
+
+
+def seconds(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def test_photos_are_small_and_those_of_landmarks_know_where(city):
+    photos = sorted(HERE.glob("photos/*/*.jpg"))
+    named = [row["photo"] for row in city["landmarks"] + city["landmark_queries"]]
+    assert sorted(path.relative_to(HERE).as_posix() for path in photos) == sorted(named)
+    assert sum(path.stat().st_size for path in photos) < 1e6
+    to_city = osr.CoordinateTransformation(*(system(code) for code in (4326, 32628)))
+    for row in city["landmarks"]:
+        with Image.open(HERE / row["photo"]) as image:
+            exif = image.getexif()
+        gps = exif.get_ifd(0x8825)
+        degrees = [float(a) + float(b) / 60 + float(c) / 3600 for a, b, c in (gps[4], gps[2])]
+        assert (gps[1], gps[3]) == ("N", "W")
+        x, y, _ = to_city.TransformPoint(-degrees[0], degrees[1])
+        assert np.hypot(*(np.array(row["geom"].coords[0]) - (x, y))) < 0.2
+        assert float(gps[17]) == row["direction_deg"]
+    for row in city["landmark_queries"]:
+        with Image.open(HERE / row["photo"]) as image:
+            exif = image.getexif()
+        assert 0x8825 not in exif
+        taken = datetime.strptime(exif.get_ifd(0x8769)[0x9003] + "+0000", "%Y:%m:%d %H:%M:%S%z")
+        assert taken.timestamp() == seconds(row["time"])
+
+
+def system(code):
+    found = osr.SpatialReference()
+    found.ImportFromEPSG(code)
+    found.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    return found
+
+
 def test_the_nearest_cells_are_heard_best(city, reports):
     rows, places = reports
     at = {row["cell_id"]: row["geom"].coords[0] for row in city["cells"]}
@@ -339,7 +412,7 @@ def test_the_project_is_relative_and_leaves_the_data_alone(tmp_path):
         "import sys; from qgis.core import QgsApplication, QgsProject\n"
         "app = QgsApplication([], True); app.initQgis(); p = QgsProject.instance(); ok = p.read(sys.argv[1])\n"
         "layers = p.mapLayers().values()\n"
-        "good = ok and len(layers) == 10 and all(l.isValid() and l.featureCount() > 0 for l in layers)\n"
+        "good = ok and len(layers) == 12 and all(l.isValid() and l.featureCount() > 0 for l in layers)\n"
         "seen = {l.name() for l in p.layerTreeRoot().checkedLayers()}\n"
         "good = good and 'Cells' not in seen and len(seen) == 6 and p.crs().authid() == 'EPSG:32628'\n"
         "p.clear(); app.exitQgis(); print('good' if good else 'bad')\n"

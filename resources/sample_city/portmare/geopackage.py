@@ -29,11 +29,11 @@ class Layer:
     ----------
     name, description : str
     geometry : str
-        "Point", "LineString", "Polygon" or "MultiPolygon".
+        "Point", "LineString", "Polygon" or "MultiPolygon", "None" for a table.
     fields : dict
         Field name to `int`, `float`, `str` or `datetime` (in UTC, kept to milliseconds).
     features : iterable of (geometry, values)
-        Shapely geometries in local metres, and one value per field.
+        Shapely geometries in local metres (None in a table), and one value per field.
     """
 
     name: str
@@ -52,7 +52,7 @@ def write(layers: list[Layer], path: Path) -> None:
     file = ogr.GetDriverByName("GPKG").CreateDataSource(str(path), ["ADD_GPKG_OGR_CONTENTS=NO"])
     for layer in layers:
         table = file.CreateLayer(
-            layer.name, crs, getattr(ogr, f"wkb{layer.geometry}"),
+            layer.name, crs if layer.geometry != "None" else None, getattr(ogr, f"wkb{layer.geometry}"),
             ["SPATIAL_INDEX=NO", "GEOMETRY_NAME=geom", f"DESCRIPTION={layer.description}", f"IDENTIFIER={layer.name}"],
         )  # fmt: skip
         for name, kind in layer.fields.items():
@@ -62,7 +62,8 @@ def write(layers: list[Layer], path: Path) -> None:
             feature = ogr.Feature(table.GetLayerDefn())
             if layer.geometry == "MultiPolygon" and geometry.geom_type == "Polygon":
                 geometry = MultiPolygon([geometry])
-            feature.SetGeometry(ogr.CreateGeometryFromWkb(rounded(translate(geometry, *ORIGIN)).wkb))
+            if geometry is not None:
+                feature.SetGeometry(ogr.CreateGeometryFromWkb(rounded(translate(geometry, *ORIGIN)).wkb))
             for k, (kind, value) in enumerate(zip(layer.fields.values(), values)):
                 if kind is datetime:
                     feature.SetField(k, f"{value:%Y/%m/%d %H:%M:%S}.{value.microsecond // 1000:03d}+00")

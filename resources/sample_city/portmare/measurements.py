@@ -127,7 +127,7 @@ def _sectors(cells: list[Cell]) -> drive_test.Sectors:
     )
 
 
-def _lon_lat(local: np.ndarray) -> np.ndarray:
+def lon_lat(local: np.ndarray) -> np.ndarray:
     """Local metres to degrees, both (n, 2)."""
     systems = []
     for code in (EPSG, 4326):
@@ -155,7 +155,7 @@ def write_table(trips: list[Trip], cell_ids: list[str], path: Path, with_truth: 
         table.writerow(header + ["Longitude", "Latitude"] * with_truth)
         for trip in trips:
             r = trip.reports
-            truth = _lon_lat(r.xy_m)
+            truth = lon_lat(r.xy_m)
             for k in range(len(r)):
                 row: list = [trip.device, trip.number, round(r.time_s[k] * 1000)]
                 for sector, rss in zip(r.sector[k], r.rss_dbm[k]):
