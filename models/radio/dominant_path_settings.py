@@ -15,7 +15,7 @@ class DominantPathSettings:
     ----------
     exponent_seen, exponent_hidden
         p where the straight ray is clear, in the plane or above the roofs, and around corners. Over roofs it is the former, for
-        P.526 adds its diffraction to the loss of the straight line.
+        P.526 adds its diffraction to free space. WinProp has one for each, free to choose; for ours see the next.
     most_diffraction_db, least_diffraction_db, full_angle_deg
         f(φ, 0) rises linearly from the least (φ = 0) to the most at the full angle, and stays there. WinProp: 2 to 30 dB, 0 to 10 dB
         and 70 to 90°. With 0 for the least a round wall of many corners costs little more than one corner. With 10 dB the hidden places
@@ -33,7 +33,7 @@ class DominantPathSettings:
         1 − distance of the nearest wall / reach, 0 at least, averaged over the path. Ours; the authors name the two parameters.
     """
 
-    exponent_seen: float = 2.3
+    exponent_seen: float = 2.0
     exponent_hidden: float = 2.8
     most_diffraction_db: float = 10.0
     least_diffraction_db: float = 0.0

@@ -2,7 +2,9 @@
 
 The edges are where the straight ray from antenna to device crosses the walls of buildings, each at the height of its flat roof, exact.
 The ground is flat. Clause 4.5.1 replaces all edges by one: where the steepest line from the antenna over any edge meets the steepest
-from the device. With the line of sight clear, the edge that comes nearest to it counts.
+from the device. With the line of sight clear, the edge that comes nearest to it counts. The clause's empirical addition of up to
+10 dB is left out, for it was found on terrain: over Munich's roofs free space and the single edge lose 1 dB more, in the median, than
+UMa without line of sight (TR 38.901) for antennas 20 to 28 m high at 1.8 GHz, and 11 dB more with the addition.
 """
 
 from __future__ import annotations
@@ -102,7 +104,7 @@ def _bullington_db(
     device_height_m: float,
     freq_mhz: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Loss and clear sight for places whose edges follow one another, from `begin` on; P.526-15 clause 4.5.1."""
+    """Loss and clear sight for places whose edges follow one another, from `begin` on, as P.526-15 clause 4.5.1."""
     d = np.maximum(distance_m, 2 * _LEAST_M)
     near = np.clip(edge_m, _LEAST_M, d[place] - _LEAST_M)
     far = d[place] - near
@@ -118,5 +120,4 @@ def _bullington_db(
     at = np.clip((device_height_m - height_m + from_device * d) / both, _LEAST_M, d - _LEAST_M)
     above = height_m + from_antenna * at - (height_m * (d - at) + device_height_m * at) / d
     nu = np.where(clear, nu, above * np.sqrt(2 * d / (wavelength_m * at * (d - at))))
-    single = knife_edge_db(nu)
-    return single + (1 - np.exp(-single / 6)) * (10 + 0.02 * d / 1000), clear
+    return knife_edge_db(nu), clear
