@@ -19,7 +19,8 @@ class DominantPathSettings:
     most_diffraction_db, least_diffraction_db, full_angle_deg
         f(φ, 0) rises linearly from the least (φ = 0) to the most at the full angle, and stays there. WinProp: 2 to 30 dB, 0 to 10 dB
         and 70 to 90°. With 0 for the least a round wall of many corners costs little more than one corner. With 10 dB the hidden places
-        of Munich have, in the median, the loss of UMi without line of sight (TR 38.901) for antennas 10 m high at 2 GHz.
+        of Munich lose 2 dB more, in the median, than UMi without line of sight (TR 38.901), for antennas 10 m high at 2 GHz
+        (`benchmarks/radio_maps_speed.py`).
     repeated_share
         f(φ, i) = f(φ, 0) · share^i: what remains of the loss after i changes of direction. Ours: the authors say that f depends on i,
         not how.

@@ -4,7 +4,7 @@ The edges are where the straight ray from antenna to device crosses the walls of
 The ground is flat. Clause 4.5.1 replaces all edges by one: where the steepest line from the antenna over any edge meets the steepest
 from the device. With the line of sight clear, the edge that comes nearest to it counts. The clause's empirical addition of up to
 10 dB is left out, for it was found on terrain: over Munich's roofs free space and the single edge lose 1 dB more, in the median, than
-UMa without line of sight (TR 38.901) for antennas 20 to 28 m high at 1.8 GHz, and 11 dB more with the addition.
+UMa without line of sight (TR 38.901) for antennas 20 to 28 m high at 1.8 GHz (`benchmarks/radio_maps_speed.py`), and 11 dB with it.
 """
 
 from __future__ import annotations
