@@ -39,6 +39,7 @@ NAMES = (
     "deepmend_speed",
     "import_speed",
     "match_speed",
+    "landmark_matching",
     "tfg_speed",
     "radio_maps_speed",
     "mr_table4",
