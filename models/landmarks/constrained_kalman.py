@@ -13,8 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..progress import Progress, no_progress
 from .map_distance import MapDistance
 
+#: Rows between two reports of progress.
+_ROWS = 500
 #: Velocities along each axis have this standard deviation before anything is known, as a share of the top speed.
 _FIRST_SPEED_SHARE = 0.5
 
@@ -39,7 +42,12 @@ class Motion:
 
 
 def smoothed(
-    time_s: np.ndarray, xy_m: np.ndarray, sigma_m: np.ndarray, motion: Motion, distance: MapDistance | None = None
+    time_s: np.ndarray,
+    xy_m: np.ndarray,
+    sigma_m: np.ndarray,
+    motion: Motion,
+    distance: MapDistance | None = None,
+    progress: Progress = no_progress,
 ) -> np.ndarray:
     """Filter one path.
 
@@ -52,13 +60,15 @@ def smoothed(
         position is not to be believed.
     motion, distance
         The constraints; None for no map.
+    progress
+        May raise `Cancelled`.
 
     Returns
     -------
     numpy.ndarray
         Positions [m], shape (n, 2).
     """
-    place, _ = _filtered(time_s, xy_m, sigma_m, motion)
+    place, _ = _filtered(time_s, xy_m, sigma_m, motion, progress)
     return place if distance is None else distance.nearest(place)
 
 
@@ -69,6 +79,7 @@ def predicted(
     motion: Motion,
     ahead_s: float,
     distance: MapDistance | None = None,
+    progress: Progress = no_progress,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predict where a path goes on, in its usual time steps (one for a single instant), up to `ahead_s` after its end.
 
@@ -77,7 +88,7 @@ def predicted(
     (time_s, xy_m)
         Shapes (k,) and (k, 2).
     """
-    place, velocity = _filtered(time_s, xy_m, sigma_m, motion)
+    place, velocity = _filtered(time_s, xy_m, sigma_m, motion, progress)
     gaps = np.diff(time_s)
     step = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else ahead_s
     later = step * np.arange(1, max(1, math.floor(ahead_s / step + 1e-9)) + 1)
@@ -87,7 +98,7 @@ def predicted(
 
 
 def _filtered(
-    time_s: np.ndarray, xy_m: np.ndarray, sigma_m: np.ndarray, motion: Motion
+    time_s: np.ndarray, xy_m: np.ndarray, sigma_m: np.ndarray, motion: Motion, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions and velocities, shape (n, 2) each. Both axes share one covariance of place and velocity."""
     n = len(time_s)
@@ -99,6 +110,8 @@ def _filtered(
     first_place = 0.0 if not np.isfinite(sigma_m[0]) else sigma_m[0] ** 2
     there = np.diag([max(first_place, 1e-6), (_FIRST_SPEED_SHARE * motion.top_speed_m_s) ** 2])
     for row in range(n):
+        if row % _ROWS == 0:
+            progress(row / n)
         if row:
             gap = float(time_s[row] - time_s[row - 1])
             step = np.array([[1.0, gap], [0.0, 1.0]])

@@ -22,7 +22,7 @@ from ..progress import Progress, no_progress
 from .map_distance import MapDistance, Spots
 
 #: Pairs of nodes measured at once.
-_PAIRS = 500_000
+_PAIRS = 200_000
 
 
 @dataclass(frozen=True)

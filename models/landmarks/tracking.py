@@ -92,7 +92,7 @@ def track(
     graphs: list[tuple[int, Graph, Paths]] = []
     starts = candidates.starts.tolist()
     for start, stop in zip(starts, starts[1:]):
-        step = span(progress, start / n, stop / n)
+        step = span(progress, 0.8 * start / n, 0.8 * stop / n)
         mine = nodes.part(start, stop)
         time = candidates.time_s[start:stop]
         graph, paths = _solved(distance, nodes, start, stop, time, mandatory[start:stop], settings, step)
@@ -110,17 +110,17 @@ def track(
     sigma[kind == FILLED] = np.inf
     ahead: list[list[np.ndarray]] = [[np.empty(0, np.int64)], [np.empty(0)], [np.empty((0, 2))]]
     for start, stop in zip(starts, starts[1:]):
-        rows_of = slice(start, stop)
+        rows_of, step = slice(start, stop), span(progress, 0.8 + 0.2 * start / n, 0.8 + 0.2 * stop / n)
         if settings.predict_s > 0 and np.isfinite(xy[start, 0]):
             tail = _last_part(part[rows_of]) + start
             when, then = predicted(
-                candidates.time_s[tail], xy[tail], sigma[tail], settings.motion, settings.predict_s, distance
+                candidates.time_s[tail], xy[tail], sigma[tail], settings.motion, settings.predict_s, distance, step
             )
             for column, values in zip(ahead, (np.full(len(when), candidates.trajectory[start], np.int64), when, then)):
                 column.append(values)
         if settings.kalman:
             xy[rows_of] = _filtered(
-                candidates.time_s[rows_of], xy[rows_of], sigma[rows_of], part[rows_of], settings, distance
+                candidates.time_s[rows_of], xy[rows_of], sigma[rows_of], part[rows_of], settings, distance, step
             )
     if settings.mode == NON_HYBRID and matches is not None:  # last, so that nothing else hears of landmarks
         order = np.argsort(matches.fiducial[seen], kind="stable")  # a fiducial one has the last word
@@ -303,12 +303,13 @@ def _filtered(
     part: np.ndarray,
     settings: TrackSettings,
     distance: MapDistance,
+    progress: Progress,
 ) -> np.ndarray:
     """The constrained Kalman filter over each part."""
     result = xy_m.copy()
     for number in range(int(part.max(initial=-1)) + 1):
         rows = np.flatnonzero(part == number)
-        result[rows] = smoothed(time_s[rows], xy_m[rows], sigma_m[rows], settings.motion, distance)
+        result[rows] = smoothed(time_s[rows], xy_m[rows], sigma_m[rows], settings.motion, distance, progress)
     return result
 
 
