@@ -293,7 +293,7 @@ def _walls(job: RadioMapJob, places: Places, _progress: Progress) -> Walls | Non
     return walls.without(np.flatnonzero(outside.any(axis=1)))
 
 
-def _trace(job: RadioMapJob, walls: Walls, row: int, places: Places) -> Paths:
+def _trace(job: RadioMapJob, walls: Walls, row: int, places: Places, tower_m: float = np.inf) -> Paths:
     """Trace the paths of one transmitter."""
     t = job.transmitters
     s = job.settings
@@ -306,6 +306,7 @@ def _trace(job: RadioMapJob, walls: Walls, row: int, places: Places) -> Paths:
         s.device_height_m,
         places.resolution_m,
         s.least_gap_m,
+        tower_m,
     )
 
 
@@ -320,7 +321,8 @@ def _street(job: RadioMapJob, walls: Walls | None, row: int, places: Places) -> 
     if walls is None:
         return None
     s = job.settings
-    found = _trace(job, walls, row, places)
+    tower_m = float(np.quantile(job.buildings.height_m, s.tower_quantile))  # type: ignore[union-attr]
+    found = _trace(job, walls, row, places, tower_m)
     distance = np.hypot(*(places.xy_m - job.transmitters.xy_m[row]).T)
     return walfisch_ikegami.Street(
         found.sight,

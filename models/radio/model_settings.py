@@ -42,6 +42,9 @@ class ModelSettings:
         and path [°]. Defaults: the small cells of 3GPP TS 43.030, in COST 231's recommended ranges (b 20 to 50 m, w = b / 2, φ 90°).
     least_gap_m
         `cost231wi`: buildings nearer to one another than this are one row [m].
+    tower_quantile
+        `cost231wi`: a building counts for the mean roof height of a path with at most this quantile of all heights. The formula is one of
+        rows alike; a single tower would lift the mean above the antenna, and all behind it would lie in a shadow of tens of dB.
     narrowest_street_m, widest_street_m
         `cost231wi`: street widths measured from footprints are kept within these limits [m].
     dominant_path
@@ -62,6 +65,7 @@ class ModelSettings:
     street_width_m: float = 20.0
     street_angle_deg: float = 90.0
     least_gap_m: float = 3.0
+    tower_quantile: float = 0.95
     narrowest_street_m: float = 5.0
     widest_street_m: float = 60.0
     dominant_path: DominantPathSettings = field(default_factory=DominantPathSettings)
@@ -79,5 +83,7 @@ class ModelSettings:
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise InputError(f"{name} must be a positive number, not {value}.")
+        if not 0 < self.tower_quantile <= 1:
+            raise InputError(f"tower_quantile must be above 0 and at most 1, not {self.tower_quantile}.")
         if not 0 <= self.street_angle_deg <= 90:
             raise InputError(f"street_angle_deg must be between 0 and 90°, not {self.street_angle_deg}.")

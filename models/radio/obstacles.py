@@ -102,6 +102,7 @@ def trace(
     device_height_m: float,
     resolution_m: float,
     least_gap_m: float,
+    tower_m: float = np.inf,
 ) -> Paths:
     """Return what lies between an antenna and places outside buildings.
 
@@ -119,11 +120,13 @@ def trace(
         How far apart rays may be at the farthest place [m].
     least_gap_m
         Buildings nearer than this are one row [m].
+    tower_m
+        A roof counts for the mean height with at most this [m].
     """
     angles, ray, distance = rays_towards(antenna_m, places_m, resolution_m)
     crossings = cross_walls(walls, antenna_m, angles)
     slope = np.arctan2(device_height_m - height_m, distance)
-    return _along(crossings, walls, height_m, angles, ray, distance, slope, least_gap_m)
+    return _along(crossings, walls, height_m, angles, ray, distance, slope, least_gap_m, tower_m)
 
 
 def rays_towards(
@@ -190,6 +193,7 @@ def _along(
     distance_m: np.ndarray,
     slope: np.ndarray,
     least_gap_m: float,
+    tower_m: float,
 ) -> Paths:
     """Look up what lies before each place; `slope` is the elevation of the device seen from the antenna [rad]."""
     n = len(crossings.ray)
@@ -204,7 +208,7 @@ def _along(
     total = np.cumsum(into)
     depth = total - total[crossings.first[c_ray + 1] - 1]
     built = _sums_from_start(-into * c_distance, ray_start)
-    roof_area = _sums_from_start(-into * c_distance * roof, ray_start)
+    roof_area = _sums_from_start(-into * c_distance * np.minimum(roof, tower_m), ray_start)
     # The elevation of the highest edge so far; rays are kept apart by an offset larger than any elevation.
     elevation = np.arctan2(roof - height_m, np.maximum(c_distance, 1e-9))
     horizon = np.maximum.accumulate(elevation + 4.0 * c_ray) - 4.0 * c_ray

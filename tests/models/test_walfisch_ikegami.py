@@ -244,6 +244,16 @@ def test_street_width_and_angle_come_from_the_facades():
     assert found.roof_m[0] == pytest.approx(12)
 
 
+def test_a_tower_lifts_the_mean_roof_no_higher_than_it_may_but_still_hides():
+    rows = [np.array([[-9.0, y], [9.0, y], [9.0, y + 10], [-9.0, y + 10]]) for y in (20.0, 50.0)]
+    walls = Walls.of(buildings_of_polygons([[ring] for ring in rows], [12.0, 100.0]))
+    place = np.array([[0.0, 70.0]])
+    for tower_m, roof in ((np.inf, 56.0), (20.0, 16.0)):
+        found = trace(walls, np.zeros(2), 60.0, place, 1.5, 1e-9, 3.0, tower_m)
+        assert found.roof_m[0] == pytest.approx(roof)
+        assert not found.sight[0]
+
+
 @pytest.mark.parametrize("n_places", [1, 5000])
 def test_without_walls_everything_is_seen(n_places):
     walls = Walls.of(buildings_of_polygons([], []))
