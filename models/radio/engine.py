@@ -149,28 +149,39 @@ def _compute(job: RadioMapJob, places: Places, loss_db: np.ndarray, progress: Pr
     """Fill `loss_db`, shape (n, n_total), and return the share of pairs outside the model's distances."""
     model = _MODELS[job.model]
     prepared = model.prepare(job, places, span(progress, 0.0, 0.1)) if model.prepare is not None else None
-    n, n_places = len(job.transmitters), len(places.xy_m)
+    n_places = len(places.xy_m)
     limits = model.validity(job).distance_m or (0.0, np.inf)
+    masts = _masts(job.transmitters)
 
     def work(start: int, stop: int) -> int:
-        rows = np.arange(start, stop)
+        rows = np.concatenate(masts[start:stop])
+        mast = np.repeat(np.arange(stop - start), [len(each) for each in masts[start:stop]])
         paths = None
         if model.paths is not None:
-            found = [model.paths(job, prepared, row, places) for row in rows.tolist()]
+            found = [model.paths(job, prepared, int(each[0]), places) for each in masts[start:stop]]
             paths = None if found[0] is None else [np.stack(values) for values in zip(*found)]
         size = _BLOCK if job.device == "cpu" else _GPU_BLOCK // len(rows) + 1
         far = 0
         for first in range(0, n_places, size):
             block = slice(first, min(first + size, n_places))
-            here = None if paths is None else [values[:, block] for values in paths]
+            here = None if paths is None else [values[:, block][mast] for values in paths]
             loss, distance = _loss(job, model, rows, places.xy_m[block], here)
             loss_db[rows[:, None], places.number[block]] = loss
             far += int(np.count_nonzero((distance < limits[0]) | (distance > limits[1])))
         return far
 
-    chunk = max(1, min(_PAIRS // max(n_places, 1), -(-n // max(job.threads, 1))))
+    pairs = len(job.transmitters) * n_places
+    chunk = max(1, min(_PAIRS * len(masts) // max(pairs, 1), -(-len(masts) // max(job.threads, 1))))
     threads = job.threads if job.device == "cpu" else 1
-    return sum(run_chunks(work, n, chunk, threads, span(progress, 0.1, 1.0))) / max(n * n_places, 1)
+    return sum(run_chunks(work, len(masts), chunk, threads, span(progress, 0.1, 1.0))) / max(pairs, 1)
+
+
+def _masts(transmitters: Transmitters) -> list[np.ndarray]:
+    """Rows of the transmitters at one place, height and frequency: all their paths are the same."""
+    t = transmitters
+    _, mast = np.unique(np.column_stack([t.xy_m, t.height_m, t.freq_mhz]), axis=0, return_inverse=True)
+    order = np.argsort(mast, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(mast[order])) + 1)
 
 
 def _loss(

@@ -205,6 +205,18 @@ def test_torch_and_threads_make_the_same_map(model, buildings):
     np.testing.assert_allclose(radio_maps(replace(job, device="torch")).loss_db, alone, atol=1e-4)
 
 
+@pytest.mark.parametrize("model", ["cost231wi", "dominantpath"])
+def test_sectors_of_one_mast_have_the_maps_they_have_alone(model):
+    three = transmitters(
+        4, xy_m=np.array([[0.0, 0], [50, 50], [0, 0], [0, 0]]), height_m=np.full(4, 25.0), freq_mhz=np.full(4, 900.0)
+    )
+    grid = Grid(20, 20, -100, 100, 10.0)
+    together = radio_maps(RadioMapJob(three, grid, model, buildings=town())).loss_db
+    for row in range(4):
+        alone = radio_maps(RadioMapJob(three.take(np.array([row])), grid, model, buildings=town())).loss_db
+        np.testing.assert_array_equal(together[row], alone[0])
+
+
 def test_each_transmitter_may_have_its_own_pattern():
     kinds = (Pattern("omni"), Pattern("3gpp"), Pattern("gaussian"))
     job = RadioMapJob(transmitters(3), GRID, pattern=kinds)
