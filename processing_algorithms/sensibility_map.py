@@ -58,7 +58,8 @@ class SensibilityMap(TelcoLocAlgorithm):
         "where a candidate is right, 1 where the network is blind.\n\n"
         "With measurements that know their true positions it is what they show, around where they were made. Without them it is "
         "simulated at all places of the look-up table: what devices would measure there is the table's power with an error that is "
-        "correlated over space and as large as that of the propagation model, and is compared with the table again.\n\n"
+        "correlated over space and as large as that of the propagation model, and is compared with the table again. Measurements also show "
+        "where the table is wrong; a simulation only tells where it is ambiguous, so drive through the area where you can.\n\n"
         "Places for landmarks are chosen one after the other, each where it covers most sensibility that no earlier one does. "
         "'Signal candidates' takes the map to keep many candidates only where they are needed."
     )
