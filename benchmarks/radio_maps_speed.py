@@ -158,8 +158,8 @@ def run(quick: bool) -> kit.Report:
     report = kit.Report(
         TITLE,
         f"{len(buildings):,} footprints with heights, {len(buildings.xy_m):,} vertices, antennas on roofs with the antenna pattern of TR "
-        f"38.901, whole runs of the engine on {THREADS} threads (footprints already read); the squares of 256 m on one. dominantpath is "
-        "exact: ways around all corners of the footprints, and diffraction over the roofs along every straight line.",
+        f"38.901, whole runs of the engine on {THREADS} threads (footprints already read); the squares of 256 m on one. dominantpath: "
+        "shortest ways around all corners, walls snapped to 10 cm; over the roofs, rays within half a cell of every place.",
         ("map", "best", "median", "per BS", "load"),
     )
     small_maps(report, buildings, quick)
