@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from processing_helpers import ROOT, SAMPLE, layer_of, leftovers
+from processing_helpers import ROOT, SAMPLE, Ran, collecting_feedback, layer_of, leftovers
 
 UTM = "EPSG:32633"
 START = int(datetime(2024, 5, 1, 8, tzinfo=timezone.utc).timestamp())
@@ -441,3 +441,22 @@ def test_files_are_whole_and_styled(run, landmarks, queries, tmp_path):
     assert leftovers(tmp_path) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["described.csv", "matches.gpkg", "matches.qml"]
     assert 'startField="time"' in (tmp_path / "matches.qml").read_text()
+
+
+@pytest.mark.parametrize("phase", ["Photos of landmarks", "Photos to recognise", "Comparing", "Writing"])
+def test_cancelled_on_the_way(run, landmarks, queries, tmp_path, phase):
+    from qgis.core import QgsProcessingException
+
+    ran = Ran()
+    feedback = collecting_feedback(ran)
+    feedback.setProgressText = lambda text: feedback.cancel() if text == phase else None
+    folder = tmp_path / "outputs"
+    with pytest.raises(QgsProcessingException, match="Cancelled"):
+        run(
+            "matchlandmarks",
+            feedback=feedback,
+            LANDMARKS=landmarks(),
+            QUERIES=queries(),
+            MATCHES=str(folder / "matches.gpkg"),
+        )
+    assert list(folder.iterdir()) == []
