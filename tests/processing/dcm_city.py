@@ -1,10 +1,19 @@
 """A small city with radio maps as a raster and walks through it, for the algorithms of database correlation."""
 
 import json
+import time
 
 import numpy as np
-from processing_helpers import layer_of
-from qgis.core import QgsCoordinateReferenceSystem, QgsFeature, QgsGeometry, QgsPointXY, QgsVectorLayer
+from processing_helpers import Ran, collecting_feedback, layer_of
+from qgis.core import (
+    QgsApplication,
+    QgsCoordinateReferenceSystem,
+    QgsFeature,
+    QgsGeometry,
+    QgsPointXY,
+    QgsProcessingContext,
+    QgsVectorLayer,
+)
 from telcoloc.models.grid import Grid
 from telcoloc.telcoloc_qgis import rasters
 
@@ -107,3 +116,21 @@ def with_rows(layer, *rows):
             feature.setGeometry(QgsGeometry.fromPointXY(QgsPointXY(*wkt)))
         assert layer.dataProvider().addFeatures([feature])[0]
     return layer
+
+
+def cancelled(name, values, percent):
+    """Run an algorithm, cancel it at `percent`; seconds it took to end after that, None when it was never so far."""
+    ran = Ran()
+    said = collecting_feedback(ran)
+    asked = []
+
+    def stop(progress):
+        if progress >= percent and not asked:
+            asked.append(time.monotonic())
+            said.cancel()
+
+    said.progressChanged.connect(stop)
+    algorithm = QgsApplication.processingRegistry().createAlgorithmById(f"telcoloc:{name}")
+    _, fine = algorithm.run(values, QgsProcessingContext(), said)
+    assert not fine
+    return time.monotonic() - asked[0] if asked else None

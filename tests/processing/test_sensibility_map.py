@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from dcm_city import UTM, X, Y, grid, measured, rss_dbm, streets, walk, write_maps, xy_of
+from dcm_city import UTM, X, Y, cancelled, grid, measured, rss_dbm, streets, walk, write_maps, xy_of
 from processing_helpers import bands_of, layer_of
 
 
@@ -147,3 +147,10 @@ def shifted(layer):
         geometry.translate(50_000, 0)
         assert layer.dataProvider().changeGeometryValues({feature.id(): geometry})
     return layer
+
+
+@pytest.mark.parametrize("percent", [1, 22, 50])
+def test_cancelled_soon_and_without_a_trace(qgis_app, maps, tmp_path, percent):
+    values = {"RADIO_MAPS": maps, "SENSIBILITY": str(tmp_path / "s.tif"), "SPACING": 10, "REPEATS": 30}
+    assert cancelled("sensibilitymap", values, percent) < 1.5
+    assert list(tmp_path.iterdir()) == []

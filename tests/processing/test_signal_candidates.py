@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from dcm_city import CELLS, UTM, X, Y, grid, measured, rss_dbm, streets, walk, with_rows, write_maps, xy_of
+from dcm_city import UTM, X, Y, cancelled, grid, measured, rss_dbm, streets, walk, with_rows, write_maps, xy_of
 from processing_helpers import Ran, collecting_feedback, layer_of
 from qgis.core import QgsCoordinateReferenceSystem, QgsProcessingContext, QgsVectorLayer
 from telcoloc.models.errors import InputError
@@ -300,5 +300,13 @@ def test_training_without_truth_is_refused(refused, tmp_path):
     )
 
 
-def test_tables_and_walks_know_the_same_cells():
-    assert len(CELLS) == len(rss_dbm())
+@pytest.mark.parametrize("percent", [1, 36, 60, 85])
+def test_cancelled_soon_and_without_a_trace(qgis_app, maps, tmp_path, percent):
+    values = {
+        "INPUT": measured(walk(6000), step_s=0.5),
+        "RADIO_MAPS": maps,
+        "NUMBER": 40,
+        "CANDIDATES": str(tmp_path / "c.gpkg"),
+    }
+    assert cancelled("signalcandidates", values, percent) < 1.5
+    assert list(tmp_path.iterdir()) == []
