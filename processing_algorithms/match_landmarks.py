@@ -148,6 +148,13 @@ class MatchLandmarks(TelcoLocAlgorithm):
             advanced=True,
         )
         self.add(
+            number("TIME_SHIFT", self.tr("Time shift [s]"), number.Type.Double, 0.0, False, -1e9, 1e9),
+            self.tr(
+                "Added to the times of photos [s]: cameras write local time, without its zone, so for photos taken at UTC+1 it is -3600."
+            ),
+            advanced=True,
+        )
+        self.add(
             QgsProcessingParameterFeatureSource(
                 "DESCRIPTORS", self.tr("Known descriptions"), [kind.TypeVector], optional=True
             ),
@@ -248,7 +255,7 @@ def _read_queries(run: Run) -> Queries:
     request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
     features = sorted(source.getFeatures(request), key=lambda feature: feature.id())
     named = [feature for feature in features if id_text(feature[photo])]
-    time_s = seconds_of([feature[time] for feature in named])
+    time_s = seconds_of([feature[time] for feature in named]) + float(run.parameters.number("TIME_SHIFT") or 0.0)
     there = np.flatnonzero(np.isfinite(time_s))
     lost = [f"feature {feature.id()}: no photo" for feature in features if not id_text(feature[photo])]
     lost += [f"feature {named[row].id()}: no time" for row in np.flatnonzero(~np.isfinite(time_s))]
@@ -285,7 +292,7 @@ def _filter(
         raise InputError(
             f"The photos were taken from {_utc(queries.time_s.min())} to {_utc(queries.time_s.max())}, but the candidates are of "
             f"{_utc(candidates.time_s.min())} to {_utc(candidates.time_s.max())}: these times do not overlap. Check the clocks and time "
-            "zones of both."
+            "zones of both, or give TIME_SHIFT."
         )
     code = {name: number for number, name in enumerate(candidates.devices)}
     strangers = sorted({name for name in queries.devices if name and name not in code})

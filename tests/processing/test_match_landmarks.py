@@ -330,9 +330,17 @@ def test_times_that_do_not_overlap(no_match):
     layer = candidates([(7200, "phone", [PLACES[0]]), (7300, "phone", [PLACES[0]])])
     no_match(
         "The photos were taken from 2024-05-01 08:00:00 UTC to 2024-05-01 08:00:30 UTC, but the candidates are of 2024-05-01 10:00:00 "
-        "UTC to 2024-05-01 10:01:40 UTC: these times do not overlap. Check the clocks and time zones of both.",
+        "UTC to 2024-05-01 10:01:40 UTC: these times do not overlap. Check the clocks and time zones of both, or "
+        "give TIME_SHIFT.",
         CANDIDATES=layer,
     )
+
+
+def test_photos_in_local_time(match):
+    layer = candidates([(10 * n - 7200, "phone", [PLACES[n]]) for n in range(4)])
+    _, found = match(CANDIDATES=layer, TIME_SHIFT=-7200, TOP_SPEED=400)
+    assert [each["landmark_id"] for each in found] == list(NAMES)
+    assert [each["time_s"] - START for each in found] == [-7200, -7190, -7180, -7170]
 
 
 def test_landmarks_without_photos(no_match, landmarks):
