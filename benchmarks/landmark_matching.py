@@ -12,7 +12,7 @@ from multiprocessing import get_context
 
 import kit
 import numpy as np
-from telcoloc.models.landmarks import facades
+from telcoloc.models.landmarks import facade_photos, facades
 from telcoloc.models.landmarks.candidates import Candidates
 from telcoloc.models.landmarks.descriptors import DESCRIPTORS, describe
 from telcoloc.models.landmarks.recognition import LIMIT, MARGIN, Album, Recognised, filtered, recognise
@@ -32,10 +32,13 @@ def photos_of(job: tuple[int, int, int, float]) -> list[dict[str, np.ndarray]]:
     """Descriptions of a landmark's own photo and of those of passers-by; of a stranger's photo for a landmark below 0."""
     seed, landmark, queries, change = job
     if landmark < 0:
-        return [describe(facades.unknown_photo(np.random.default_rng([seed, 2, -landmark])))]
+        return [describe(facade_photos.unknown_photo(np.random.default_rng([seed, 2, -landmark])))]
     facade, rng = facades.make_facade([seed, 0, landmark]), np.random.default_rng([seed, 1, landmark])
-    views = [facades.reference_view(facade, rng), *(facades.query_view(facade, rng, change) for _ in range(queries))]
-    return [describe(facades.photograph(facade, view, rng)) for view in views]
+    views = [
+        facade_photos.reference_view(facade, rng),
+        *(facade_photos.query_view(facade, rng, change) for _ in range(queries)),
+    ]
+    return [describe(facade_photos.photograph(facade, view, rng)) for view in views]
 
 
 def drawn(seed: int, landmarks: int, queries: int, strangers: int, change: float = 1.0) -> tuple[Album, list, list]:
@@ -144,8 +147,8 @@ def run(quick: bool) -> kit.Report:
     return kit.Report(
         TITLE,
         f"{len(seeds)} towns (seeds {', '.join(map(str, seeds))}) of {landmarks} façades, each with one photo from the front and {QUERIES} "
-        f"of passers-by (`facades.query_view`: up to 22° aside, 25 % in distance, a stop of light, white balance, shadow, cars, trees, "
-        f"people, blur, noise, JPEG), and {strangers} photos a town that show no landmark. {CANDIDATES} candidates an instant; landmarks "
+        f"of passers-by (`facade_photos.query_view`: up to 22° aside, 25 % in distance, a stop of light, white balance, shadow, cars, "
+        f"trees, people, blur, noise, JPEG), and {strangers} photos a town that show no landmark. {CANDIDATES} candidates an instant; landmarks "
         f"within {RADIUS_M:g} m of one are searched: {np.mean(sizes):.1f} of {landmarks} on average, so the filter saves "
         f"{100 * np.mean(saved):.0f} % of them. Margin {MARGIN:g}, limit {LIMIT:g}, K 3; these and the descriptors' scales were chosen "
         f"with other façades (seed {CALIBRATION_SEED}). *Right* and *fiducial* are of the photos whose landmark is within the set; wrong "
@@ -170,7 +173,7 @@ def run(quick: bool) -> kit.Report:
 
 def _describe_one():
     facade, rng = facades.make_facade([CALIBRATION_SEED, 9]), np.random.default_rng(0)
-    photo = facades.photograph(facade, facades.query_view(facade, rng), rng)
+    photo = facade_photos.photograph(facade, facade_photos.query_view(facade, rng), rng)
     return lambda: describe(photo)
 
 

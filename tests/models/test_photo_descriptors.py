@@ -6,7 +6,7 @@ from scipy.fft import dctn
 from telcoloc.models.errors import InputError
 from telcoloc.models.landmarks import colour_descriptors as colours
 from telcoloc.models.landmarks import edge_histogram as edges
-from telcoloc.models.landmarks import facades
+from telcoloc.models.landmarks import facade_photos, facades
 from telcoloc.models.landmarks import line_clusters as lines
 from telcoloc.models.landmarks.descriptors import BY_NAME, DESCRIPTORS, as_text, describe, from_text, prepared
 
@@ -23,7 +23,7 @@ def photos():
     found = []
     for seed in range(3):
         facade, rng = facades.make_facade(seed), np.random.default_rng(seed)
-        found.append(facades.photograph(facade, facades.reference_view(facade, rng), rng))
+        found.append(facade_photos.photograph(facade, facade_photos.reference_view(facade, rng), rng))
     return found
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from telcoloc.models.errors import InputError
-from telcoloc.models.landmarks import facades, recognition
+from telcoloc.models.landmarks import facade_photos, facades, recognition
 from telcoloc.models.landmarks.candidates import Candidates
 from telcoloc.models.landmarks.descriptors import BY_NAME, DESCRIPTORS, describe
 from telcoloc.models.landmarks.monuments import MONUMENTS, make_monument
@@ -206,8 +206,10 @@ def street():
     """Six façades: their album, and photos by passers-by."""
     houses = [facades.make_facade([21, seed]) for seed in range(6)]
     rng = np.random.default_rng(22)
-    album = [describe(facades.photograph(h, facades.reference_view(h, rng), rng)) for h in houses]
-    queries = [describe(facades.photograph(h, facades.query_view(h, rng), rng)) for h in houses for _ in range(2)]
+    album = [describe(facade_photos.photograph(h, facade_photos.reference_view(h, rng), rng)) for h in houses]
+    queries = [
+        describe(facade_photos.photograph(h, facade_photos.query_view(h, rng), rng)) for h in houses for _ in range(2)
+    ]
     vectors = {d.name: np.stack([each[d.name] for each in album]) for d in DESCRIPTORS}
     return Album(np.arange(6, dtype=np.int32), vectors), queries
 
@@ -223,7 +225,7 @@ def test_facades_are_told_apart(street):
 
 def test_strangers_are_not_fiducial(street):
     album, _ = street
-    strangers = [describe(facades.unknown_photo(np.random.default_rng([23, seed]))) for seed in range(6)]
+    strangers = [describe(facade_photos.unknown_photo(np.random.default_rng([23, seed]))) for seed in range(6)]
     assert not recognise(strangers, album, np.ones((6, 6), dtype=bool)).sure.any()
 
 
@@ -232,8 +234,8 @@ def test_monuments_stand_out_and_are_told_from_houses(kind, street):
     monument = make_monument(kind, 3)
     rng = np.random.default_rng(4)
     own, seen = (
-        describe(facades.photograph(monument, view, rng))
-        for view in (facades.reference_view(monument, rng), facades.query_view(monument, rng, 0.5))
+        describe(facade_photos.photograph(monument, view, rng))
+        for view in (facade_photos.reference_view(monument, rng), facade_photos.query_view(monument, rng, 0.5))
     )
     album = Album(
         np.arange(7, dtype=np.int32), {k: np.concatenate([v, own[k][None]]) for k, v in street[0].vectors.items()}
@@ -245,7 +247,7 @@ def test_equal_seeds_give_equal_photos():
     first, again, other = (facades.make_facade(seed) for seed in (4, 4, 5))
     assert (first.plane == again.plane).all()
     assert not (first.plane == other.plane).all()
-    photos = [facades.photograph(first, facades.View(), np.random.default_rng(1)) for _ in range(2)]
+    photos = [facade_photos.photograph(first, facade_photos.View(), np.random.default_rng(1)) for _ in range(2)]
     assert (photos[0] == photos[1]).all()
     assert photos[0].shape == (240, 320, 3)
     assert photos[0].dtype == np.uint8
@@ -258,16 +260,16 @@ def test_a_photo_is_a_pinhole_picture_of_the_plane():
     for x, y in marks:
         row, column = int((facades.ABOVE_M - y) * facades.SCALE), int((x + facades.WIDTH_M / 2) * facades.SCALE)
         facade.plane[row - 2 : row + 2, column - 2 : column + 2] = 255
-    view = facades.View(aside_m=6.0, distance_m=22.0, blur_px=0, noise=0, quality=100)
-    photo = facades.photograph(facade, view, np.random.default_rng(0))[..., 1].astype(float)
+    view = facade_photos.View(aside_m=6.0, distance_m=22.0, blur_px=0, noise=0, quality=100)
+    photo = facade_photos.photograph(facade, view, np.random.default_rng(0))[..., 1].astype(float)
     # the camera looks at the middle of the façade
-    eye = np.array([6.0, facades.EYE_M, -22.0])
+    eye = np.array([6.0, facade_photos.EYE_M, -22.0])
     ahead = np.array([0, 0.42 * facade.height_m, 0]) - eye
     ahead /= np.linalg.norm(ahead)
     right = np.cross([0, 1, 0], ahead)
     right /= np.linalg.norm(right)
     up = np.cross(ahead, right)
-    focal = 160 / np.tan(np.radians(facades.ANGLE_DEG / 2))
+    focal = 160 / np.tan(np.radians(facade_photos.ANGLE_DEG / 2))
     for x, y in marks:
         ray = np.array([x, y, 0]) - eye
         column, row = 160 + focal * (ray @ right) / (ray @ ahead), 120 - focal * (ray @ up) / (ray @ ahead)

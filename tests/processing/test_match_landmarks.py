@@ -25,17 +25,17 @@ def stamp(seconds):
 @pytest.fixture(scope="session")
 def pictures(qgis_app, tmp_path_factory):
     """Photos of four façades, from the front ("bank.png") and by a passer-by ("saw bank.jpg"), and of a stranger."""
-    from telcoloc.models.landmarks import facades
+    from telcoloc.models.landmarks import facade_photos, facades
 
     folder = tmp_path_factory.mktemp("photos")
     for number, name in enumerate(NAMES):
         facade, rng = facades.make_facade([31, number]), np.random.default_rng([32, number])
         for view, path in (
-            (facades.reference_view(facade, rng), f"{name}.png"),
-            (facades.query_view(facade, rng, 0.5), f"saw {name}.jpg"),
+            (facade_photos.reference_view(facade, rng), f"{name}.png"),
+            (facade_photos.query_view(facade, rng, 0.5), f"saw {name}.jpg"),
         ):
-            Image.fromarray(facades.photograph(facade, view, rng)).save(folder / path, quality=92)
-    Image.fromarray(facades.unknown_photo(np.random.default_rng(35))).save(folder / "stranger.jpg")
+            Image.fromarray(facade_photos.photograph(facade, view, rng)).save(folder / path, quality=92)
+    Image.fromarray(facade_photos.unknown_photo(np.random.default_rng(35))).save(folder / "stranger.jpg")
     return folder
 
 

@@ -1,6 +1,6 @@
 """Landmarks of the centre of Portmare with their photos, and photos that the devices of measurements_unlabelled.csv took on their way.
 
-Façades and photos are drawn by `models/landmarks/facades.py`. Where a landmark is recognised is where somebody stands who sees it.
+`models/landmarks/facades.py` and its like draw façades and photos. Where a landmark is recognised is where somebody stands who sees it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shapely.geometry import Point
 
 from .buildings import Building
 from .measurements import FIRST_DAY, Trip, lon_lat
-from .science import facades, monuments
+from .science import facade_photos, facades, monuments
 from .shapes import Index, generator
 from .streets import Street
 
@@ -158,16 +158,16 @@ def write_photos(landmarks: list[Landmark], queries: list[Query], folder: Path, 
         facade = facades.make_facade(rng) if one.look == "house" else monuments.make_monument(one.look, rng)
         painted.append(facade)
         rng = generator(seed, f"photo {one.name}")
-        picture = facades.photograph(facade, facades.reference_view(facade, rng), rng)
+        picture = facade_photos.photograph(facade, facade_photos.reference_view(facade, rng), rng)
         taken = FIRST_DAY - timedelta(days=12) + timedelta(hours=10, minutes=7 * number)
         _write(picture, folder / one.photo, taken, (lon, lat, one.direction_deg))
     for query in queries:
         rng = generator(seed, query.photo)
         if query.landmark < 0:
-            picture = facades.unknown_photo(rng)
+            picture = facade_photos.unknown_photo(rng)
         else:
             facade = painted[query.landmark]
-            picture = facades.photograph(facade, facades.query_view(facade, rng, CHANGE), rng)
+            picture = facade_photos.photograph(facade, facade_photos.query_view(facade, rng, CHANGE), rng)
         _write(picture, folder / query.photo, datetime.fromtimestamp(query.time_s, timezone.utc))
 
 

@@ -27,5 +27,6 @@ if "telcoloc" not in sys.modules:
 drive_test = importlib.import_module("telcoloc.models.radio.drive_test")
 journeys = importlib.import_module("telcoloc.models.radio.journeys")
 path_loss = importlib.import_module("telcoloc.models.radio.path_loss")
+facade_photos = importlib.import_module("telcoloc.models.landmarks.facade_photos")
 facades = importlib.import_module("telcoloc.models.landmarks.facades")
 monuments = importlib.import_module("telcoloc.models.landmarks.monuments")
