@@ -146,13 +146,13 @@ def run(quick: bool) -> kit.Report:
     ]
     return kit.Report(
         TITLE,
-        f"{len(seeds)} towns (seeds {', '.join(map(str, seeds))}) of {landmarks} façades, each with one photo from the front and {QUERIES} "
-        f"of passers-by (`facade_photos.query_view`: up to 22° aside, 25 % in distance, a stop of light, white balance, shadow, cars, "
-        f"trees, people, blur, noise, JPEG), and {strangers} photos a town that show no landmark. {CANDIDATES} candidates an instant; landmarks "
-        f"within {RADIUS_M:g} m of one are searched: {np.mean(sizes):.1f} of {landmarks} on average, so the filter saves "
-        f"{100 * np.mean(saved):.0f} % of them. Margin {MARGIN:g}, limit {LIMIT:g}, K 3; these and the descriptors' scales were chosen "
-        f"with other façades (seed {CALIBRATION_SEED}). *Right* and *fiducial* are of the photos whose landmark is within the set; wrong "
-        "fiducial ones of all photos.",
+        f"{len(seeds)} towns (seeds {', '.join(map(str, seeds))}) of {landmarks} façades, each with one photo from the front and "
+        f"{QUERIES} of passers-by (`facade_photos.query_view`: up to 22° aside, 25 % in distance, a stop of light, white balance, shadow, "
+        f"cars, trees, people, blur, noise, JPEG), and {strangers} photos a town that show no landmark. {CANDIDATES} candidates an "
+        f"instant; landmarks within {RADIUS_M:g} m of one are searched: {np.mean(sizes):.1f} of {landmarks} on average, so the filter "
+        f"saves {100 * np.mean(saved):.0f} % of them. Margin {MARGIN:g}, limit {LIMIT:g}, K 3; these and the descriptors' scales were "
+        f"chosen with other façades (seed {CALIBRATION_SEED}). *Right* and *fiducial* are of the photos whose landmark is within the set; "
+        "wrong fiducial ones of all photos.",
         ("searched", "right", "fiducial and right", "wrong fiducial", "strangers fiducial"),
         rows,
         [
