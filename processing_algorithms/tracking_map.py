@@ -276,9 +276,9 @@ def _best_candidates(scene: TrackingScene) -> tuple[np.ndarray, np.ndarray] | No
     """Times and errors [m] of the candidates of rank 1 in the window, in order."""
     if scene.candidates is None:
         return None
-    first = scene.candidates.taken(scene.candidates.numbers("rank") == 1)
-    order = np.argsort(first.time_s, kind="stable")
-    return first.time_s[order], first.numbers("truth_error_m")[order]
+    first = np.flatnonzero(scene.candidates.numbers("rank") == 1)
+    first = first[np.argsort(scene.candidates.time_s[first], kind="stable")]
+    return scene.candidates.time_s[first], scene.candidate_error_m[first]
 
 
 def _chart(scene: TrackingScene) -> TimeChart | None:

@@ -361,6 +361,10 @@ def _draw_scale(painter: QPainter, sheet: Sheet, extent: QgsRectangle) -> None:
         ]
     )
     painter.save()
+    plate = QRectF(QPointF(left - sheet.px(2), top - sheet.px(4.2)), QPointF(north + sheet.px(3), bottom + sheet.px(2)))
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(255, 255, 255, 190))
+    painter.drawRoundedRect(plate, sheet.px(1), sheet.px(1))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     halo = QColor(255, 255, 255, 200)
     round_ = (Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin)

@@ -122,6 +122,8 @@ class TrackingScene:
         Distance of the path to the truth, shape (n,), NaN where it is not known.
     true_xy_m
         Where the device was, shape (n, 2), NaN where that is not known.
+    candidate_error_m
+        Distance of the candidates to the truth, NaN where it is not known; empty without candidates.
     """
 
     crs: QgsCoordinateReferenceSystem = field(compare=False)
@@ -133,6 +135,7 @@ class TrackingScene:
     truth: Rows | None
     error_m: np.ndarray
     true_xy_m: np.ndarray
+    candidate_error_m: np.ndarray
 
     @property
     def shown(self) -> np.ndarray:
@@ -175,21 +178,22 @@ def read_scene(run: Run, progress: Progress) -> TrackingScene:
     edges, candidates, truth = read["EDGES"], read["CANDIDATES"], read["TRUTH"]
     truth = truth.sorted() if truth is not None else None
     true_xy = _true_positions(path, truth)
-    error = np.hypot(*(path.xy_m - true_xy).T)
-    told = path.numbers("truth_error_m")
+    if edges is not None:
+        edges = edges.taken(window.holds(edges.time_s) & window.holds(seconds_of(edges.columns["time_to"])))
+    candidate_error = np.empty(0)
+    if candidates is not None:
+        candidates = candidates.taken(window.holds(candidates.time_s))
+        candidate_error = _error(candidates, _true_positions(candidates, truth))
+    parts = np.array([0, *changes, len(path)])
     return TrackingScene(
-        crs,
-        window,
-        path,
-        np.array([0, *changes, len(path)]),
-        edges.taken(window.holds(edges.time_s) & window.holds(seconds_of(edges.columns["time_to"])))
-        if edges is not None
-        else None,
-        candidates.taken(window.holds(candidates.time_s)) if candidates is not None else None,
-        truth,
-        np.where(np.isfinite(told), told, error),
-        true_xy,
+        crs, window, path, parts, edges, candidates, truth, _error(path, true_xy), true_xy, candidate_error
     )
+
+
+def _error(rows: Rows, true_xy_m: np.ndarray) -> np.ndarray:
+    """Distance to the truth [m], shape (n,): as the layer tells, else to the true positions."""
+    told = rows.numbers("truth_error_m")
+    return np.where(np.isfinite(told), told, np.hypot(*(rows.xy_m - true_xy_m).T))
 
 
 def utc(time_s: float, seconds: bool = True) -> str:
@@ -300,6 +304,8 @@ def _rows(
             progress(min(done / count, 1.0))
         owner = (id_text(feature[who[0]]) if who[0] else "", id_text(feature[who[1]]) if who[1] else "")
         place = feature.geometry()
+        if place.isNull():  # an instant without a candidate
+            continue
         centre = place.boundingBox().center()
         if place.isEmpty() or not np.isfinite([centre.x(), centre.y()]).all():
             nowhere += 1
@@ -310,7 +316,7 @@ def _rows(
         group.append(owner)
         for name, column in columns.items():
             values[name].append(feature[column])
-    if device and not geometry and not nowhere:
+    if device and not geometry and not nowhere + len(lost):
         raise InputError(f"{parameter}: layer '{layer}' holds nothing of DEVICE '{device}'.")
     rows = Rows(layer, geometry, np.array(places).reshape(-1, 2), seconds_of(stamps), group, values)
     timed = np.isfinite(rows.time_s)
@@ -339,17 +345,17 @@ def _checked(
     return time
 
 
-def _true_positions(path: Rows, truth: Rows | None) -> np.ndarray:
-    """Where a device was at each instant of the path, shape (n, 2), on the straight line between two known positions."""
+def _true_positions(rows: Rows, truth: Rows | None) -> np.ndarray:
+    """Where a device was at the time of each feature, shape (n, 2), on the straight line between two known positions."""
     if truth is None:
-        return np.full((len(path), 2), np.nan)
-    told = all(any(device for device, _ in rows.group) for rows in (path, truth))
+        return np.full((len(rows), 2), np.nan)
+    told = all(any(device for device, _ in each.group) for each in (rows, truth))
     codes: dict[str, int] = {}
     keys = [
-        np.array([codes.setdefault(device if told else "", len(codes)) for device, _ in rows.group])
-        for rows in (path, truth)
+        np.array([codes.setdefault(device if told else "", len(codes)) for device, _ in each.group])
+        for each in (rows, truth)
     ]
-    return positions_at(keys[0], path.time_s, keys[1], truth.time_s, truth.xy_m)
+    return positions_at(keys[0], rows.time_s, keys[1], truth.time_s, truth.xy_m)
 
 
 def _number(value: object) -> float:
