@@ -27,7 +27,7 @@ from qgis.core import (
 from ..models.errors import InputError
 from ..telcoloc_qgis import tracking_styles as styles
 from ..telcoloc_qgis.algorithm import Run, TelcoLocAlgorithm
-from ..telcoloc_qgis.base_map import PAPER, adopt, copies
+from ..telcoloc_qgis.base_map import PAPER, adopt, copies, raster_keys
 from ..telcoloc_qgis.landmarks import read_landmarks, read_matches
 from ..telcoloc_qgis.map_sheet import Key, Sheet, fitted, scale_of, write_sheet
 from ..telcoloc_qgis.sheet_chart import Curve, TimeChart
@@ -205,7 +205,7 @@ class TrackingMap(TelcoLocAlgorithm):
             if not layer.isValid():
                 raise QgsProcessingException(f"BASE: layer '{layer.name()}' cannot be read.")
             self._input_files[os.path.realpath(layer.source().split("|")[0])] = "BASE"
-        self._base = copies(layers)
+        self._base = copies(layers, context.project())
         return True
 
     def work(self, run: Run) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class TrackingMap(TelcoLocAlgorithm):
             matches = read_matches(run, table, landmarks) if table is not None else None
         numbered = run.parameters.given("AROUND")
         layers, keys = tracking_layers(scene, landmarks, matches, run.parameters.number("RADIUS"), numbered)
-        sheet = _sheet(run, scene, keys)
+        sheet = _sheet(run, scene, [*keys, *raster_keys(base)])
         wanted = run.parameters.extent("EXTENT", scene.crs, run.parameters.source("PATH").sourceCrs())
         extent = fitted(wanted if wanted is not None else natural_extent(scene), sheet)
         scale = scale_of(extent, sheet)
@@ -282,17 +282,23 @@ def _best_candidates(scene: TrackingScene) -> tuple[np.ndarray, np.ndarray] | No
 
 
 def _chart(scene: TrackingScene) -> TimeChart | None:
-    """The error over the whole path, with the window in it; None where no truth is known."""
-    if not np.isfinite(scene.error_m).any() or len(scene.path) < 3:
+    """The error over the whole path, or over several from the start of each, with the window in it; None where no truth is known."""
+    path, error = scene.path, scene.error_m
+    if not np.isfinite(error).any() or len(path) < 3:
         return None
-    starts = [0, *(row for row in range(1, len(scene.path)) if scene.path.group[row] != scene.path.group[row - 1])]
-    parts = [slice(*limits) for limits in zip(starts, [*starts[1:], len(scene.path)])]
-    curves = [Curve(scene.path.time_s[part], scene.error_m[part], styles.CHOSEN, 0.35) for part in parts]
     caption = "Error [m] at each instant"
+    at_landmark = np.array([str(value).lower() == "landmark" for value in path.columns.get("kind", [""] * len(path))])
+    changes = [row for row in range(1, len(path)) if path.group[row] != path.group[row - 1]]
+    if changes:
+        limits = zip([0, *changes], [*changes, len(path)])
+        parts = [(path.time_s[a:b] - path.time_s[a], error[a:b], at_landmark[a:b]) for a, b in limits]
+        curves = [Curve(time_s, value, "#90c8232c", 0.25) for time_s, value, _ in parts]
+        marks = np.concatenate([time_s[marked] for time_s, _, marked in parts])
+        return TimeChart(curves, marks, styles.CHOSEN, None, f"{caption}, from the start of each path")
+    curves = [Curve(path.time_s, error, styles.CHOSEN, 0.35)]
     best = _best_candidates(scene)
-    if scene.window.whole and len(parts) == 1 and best is not None and np.isfinite(best[1]).any():
+    if scene.window.whole and best is not None and np.isfinite(best[1]).any():
         curves.insert(0, Curve(*best, styles.POSSIBLE, 0.2))
         caption += ", in grey of the best single candidate"
-    kinds = np.array([str(value).lower() for value in scene.path.columns.get("kind", [""] * len(scene.path))])
     window = None if scene.window.whole else (scene.window.begin_s, scene.window.end_s)
-    return TimeChart(curves, scene.path.time_s[kinds == "landmark"], styles.CHOSEN, window, caption)
+    return TimeChart(curves, path.time_s[at_landmark], styles.CHOSEN, window, caption)

@@ -11,11 +11,17 @@ from qgis.core import (
     QgsLineSymbol,
     QgsMapLayer,
     QgsMarkerSymbol,
+    QgsProject,
+    QgsRasterLayer,
+    QgsSingleBandPseudoColorRenderer,
     QgsSingleSymbolRenderer,
     QgsSymbol,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QThread
+from qgis.PyQt.QtGui import QColor
+
+from .map_sheet import Key
 
 #: Paper of the map, and what lies on it where the user's layers have no style of their own.
 PAPER, LAND, LAND_EDGE, BUILT, BUILT_EDGE, WATER = "#f6f4f0", "#f1eee8", "#d5cfc4", "#e0dad0", "#cfc7ba", "#c9dce6"
@@ -23,14 +29,20 @@ STREET, STREET_EDGE, POINT = "#ffffff", "#d8d2c8", "#9b968e"
 #: Words in the name of a layer of areas, or in that of its fields, that tell water and buildings; other areas are land.
 _WATER_WORDS = {"water", "waters", "river", "rivers", "lake", "lakes", "sea", "ocean"}
 _BUILDING_WORDS = {"building", "buildings", "footprint", "footprints", "house", "houses", "height", "levels"}
+#: A raster with more classes than this has no room in the key.
+_MOST_CLASSES = 8
 
 
-def copies(layers: Sequence[QgsMapLayer]) -> list[QgsMapLayer]:
-    """Copies of layers that belong to no thread yet; call it in the layers' own thread, then `adopt` where they are drawn."""
+def copies(layers: Sequence[QgsMapLayer], project: QgsProject | None) -> list[QgsMapLayer]:
+    """Copies of layers that belong to no thread yet; call it in the layers' own thread, then `adopt` where they are drawn.
+
+    Layers that are not of `project` were opened for this, without the style that lies beside their file; the copies get it.
+    """
     result = []
     for layer in layers:
         copy = layer.clone()
-        copy.setName(layer.name())
+        if project is None or project.mapLayer(layer.id()) is None:
+            copy.loadDefaultStyle()
         copy.moveToThread(None)
         result.append(copy)
     return result
@@ -42,6 +54,21 @@ def adopt(layers: Sequence[QgsMapLayer], muted: str) -> None:
         layer.moveToThread(QThread.currentThread())
         if isinstance(layer, QgsVectorLayer) and (muted == "all" or (muted == "unstyled" and is_unstyled(layer))):
             mute(layer)
+
+
+def raster_keys(layers: Sequence[QgsMapLayer]) -> list[Key]:
+    """A line of the key for each raster that is drawn in a few classes: their upper limits."""
+    keys = []
+    for layer in layers:
+        renderer = layer.renderer() if isinstance(layer, QgsRasterLayer) else None
+        if not isinstance(renderer, QgsSingleBandPseudoColorRenderer):
+            continue
+        classes = renderer.legendSymbologyItems()
+        if 2 <= len(classes) <= _MOST_CLASSES:
+            symbols = [_patch(colour) for _, colour in classes]
+            limits = [text.replace("under ", "").replace("over ", ">").split(" – ")[-1] for text, _ in classes]
+            keys.append(Key(symbols, f"{layer.name().replace('_', ' ').capitalize()}, up to", limits))
+    return keys
 
 
 def is_unstyled(layer: QgsVectorLayer) -> bool:
@@ -87,6 +114,13 @@ def mute(layer: QgsVectorLayer) -> None:
     renderer.setUsingSymbolLevels(kind == Qgis.GeometryType.Line)
     layer.setRenderer(renderer)
     layer.setLabelsEnabled(False)
+
+
+def _patch(colour: QColor) -> QgsSymbol:
+    """A square of a raster's colour."""
+    symbol = QgsMarkerSymbol.createSimple({"name": "square", "size": "2.6", "outline_style": "no"})
+    symbol.setColor(colour)
+    return symbol
 
 
 def _words(*texts: str) -> set[str]:

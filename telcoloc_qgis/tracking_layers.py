@@ -177,7 +177,7 @@ def _candidates(scene: TrackingScene) -> Part:
     limits = [f"{each.lowerValue():.3g}–{each.upperValue():.3g}" for each in ranges]
     return Part(
         [layer],
-        [Key([each.symbol().clone() for each in ranges], "Candidates, by how far their signal is off [dB]", limits)],
+        [Key([each.symbol().clone() for each in ranges], "Candidates, by error of the signal [dB]", limits)],
     )
 
 

@@ -20,6 +20,7 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QCoreApplication, QEventLoop, QThread
 from qgis.PyQt.QtGui import QColor
 from telcoloc.telcoloc_qgis.base_map import is_unstyled, mute
+from telcoloc.telcoloc_qgis.styles import SEQUENTIAL, classes_qml
 
 X, Y = 500_000.0, 5_000_000.0
 START = "2024-03-07T12:00:"
@@ -217,6 +218,24 @@ def test_layers_below_keep_their_style_unless_nobody_chose_one(run, tmp_path):
     assert near(at(pixels(run("trackingmap", **more)["MAP"]), 0, 20), (10, 200, 30))
     assert near(at(pixels(run("trackingmap", MUTED="all", **more)["MAP"]), 0, 20), muted)
     assert base.renderer().symbol().dump() == before, "the user's layer is left alone"
+
+
+def test_a_raster_file_is_drawn_in_the_style_beside_it(run, tmp_path):
+    from osgeo import gdal, osr
+
+    reference = osr.SpatialReference()
+    reference.ImportFromEPSG(32628)
+    raster = gdal.GetDriverByName("GTiff").Create(str(tmp_path / "blind.tif"), 20, 10, 1, gdal.GDT_Float32)
+    raster.SetGeoTransform((X - 100, 10, 0, Y + 50, 0, -10))
+    raster.SetProjection(reference.ExportToWkt())
+    raster.GetRasterBand(1).Fill(0.9)
+    raster = None
+    (tmp_path / "blind.qml").write_text(classes_qml(1, [0.1, 0.5]))
+    path = path_of([(-60, 0), (60, 0)])
+    ran = run("trackingmap", PATH=path, BASE=[str(tmp_path / "blind.tif")], MAP=str(tmp_path / "map.png"), **PLAIN)
+    darkest = tuple(int(SEQUENTIAL[-1][digit : digit + 2], 16) for digit in (1, 3, 5))
+    multiplied = tuple(one * other // 255 for one, other in zip(darkest, PAPER))
+    assert near(at(pixels(ran["MAP"]), 0, 20), multiplied)
 
 
 @pytest.mark.parametrize("geometry", ["Point", "LineString", "Polygon", "MultiPolygon"])
