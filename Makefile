@@ -35,8 +35,9 @@ bench: setup  ## repeat every number of the README and docs/benchmarks.md (BENCH
 weights: setup  ## make the weights that ship (KINDS="deepmend_beta" to choose; OPTIONS="--device cuda" for the paper's size)
 	@$(PYTHON) scripts/module.py telcoloc.models.training.make $(or $(KINDS),deepmend_beta voronoiboost direct deepmend) $(OPTIONS)
 
-screenshots: setup  ## take the pictures of the docs in a real QGIS window under Xvfb
-	@timeout 300 xvfb-run -a -s "-screen 0 1600x1000x24" $(WINDOW) --code scripts/screenshots.py
+screenshots: setup  ## take the pictures of the docs: maps by their commands, and a real QGIS window under Xvfb
+	@$(PYTHON) scripts/landmark_pictures.py
+	@timeout 400 xvfb-run -a -s "-screen 0 1600x1000x24" $(WINDOW) --code scripts/screenshots.py
 
 format: setup  ## format the code
 	@$(PYTHON) -m ruff format . && $(PYTHON) -m ruff check --fix .

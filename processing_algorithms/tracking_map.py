@@ -55,7 +55,7 @@ class TrackingMap(TelcoLocAlgorithm):
     )
     EXAMPLE = (
         "qgis_process run telcoloc:trackingmap --PATH=path.gpkg --EDGES=edges.gpkg --CANDIDATES=candidates.gpkg "
-        "--LANDMARKS=landmarks.gpkg --BASE=streets.gpkg --BASE=buildings.gpkg --AROUND=2024-03-07T17:52:00 --MAP=map.png"
+        "--LANDMARKS=landmarks.gpkg --BASE=streets.gpkg --BASE=buildings.gpkg --MAP=map.png"
     )
     TAGS = ("telecom", "landmark", "time-forwarding graph", "tfg", "map", "figure", "print", "png", "pdf", "trajectory")
     ICON = "tracking_map.svg"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import processing
 from qgis.core import QgsCoordinateTransform, QgsDateTimeRange, QgsProject, QgsRectangle
-from qgis.PyQt.QtCore import QDate, QDateTime, QEventLoop, QTime, QTimer
+from qgis.PyQt.QtCore import QDate, QDateTime, QEventLoop, Qt, QTime, QTimer
 from qgis.utils import iface
 
 ROOT = Path(os.environ["TELCOLOC_ROOT"])
@@ -113,6 +113,26 @@ def trajectories() -> None:
     picture("localization_errors", [layer_named("Errors")], extent)
 
 
+def tracking() -> None:
+    """The group of a landmark-assisted track while it plays; `landmark_pictures.py` ran before."""
+    city, made = f"{CITY}|layername=", WORK / "landmarks"
+    run(
+        "tracklandmarks",
+        INPUT=str(made / "candidates.gpkg"),
+        STREETS=f"{city}streets",
+        LANDMARKS=f"{city}landmarks",
+        MATCHES=str(made / "matches.gpkg"),
+        TRUTH=f"{city}walks_truth",
+        ERROR_WEIGHT=0.3,
+        **{name: str(WORK / f"{name.lower()}.gpkg") for name in ("PATH", "LINES", "CANDIDATES", "EDGES")},
+    )
+    layers = [layer_named(name) for name in ("Path", "Lines", "Candidates", "Edges")]
+    begin = QDateTime(QDate(2025, 3, 7), QTime(10, 39, 14), Qt.TimeSpec.UTC)
+    iface.mapCanvas().setTemporalRange(QgsDateTimeRange(begin, begin.addSecs(8)))
+    picture("tracking_playing", layers, QgsRectangle(500560, 4998310, 500990, 4998590))
+    iface.mapCanvas().setTemporalRange(QgsDateTimeRange(QDateTime(), QDateTime()))
+
+
 def main() -> None:
     """Make all pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -159,6 +179,7 @@ def main() -> None:
     picture("density_noon", [layer_named("Density")], whole)
     picture("zone_totals", [layer_named("Zone totals")], whole)
     trajectories()
+    tracking()
     dialog = processing.createAlgorithmDialog(
         "telcoloc:geolocatebasestations", {"INPUT": stations, "ID_FIELD": "bs_id", "METHOD": "spdi"}
     )

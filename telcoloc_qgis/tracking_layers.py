@@ -22,7 +22,7 @@ from ..models.landmarks.landmark_set import Landmarks, Matches
 from . import tracking_styles as styles
 from .map_sheet import Key
 from .sites import id_text
-from .tracking_scene import TrackingScene
+from .tracking_scene import TrackingScene, Window
 
 #: Up to so many instants are drawn as points, and up to so many have a text beside them.
 MOST_POINTS, MOST_TEXTS = 80, 15
@@ -116,13 +116,13 @@ def _path_lines(scene: TrackingScene) -> tuple[Part, Part]:
         inside += _stretches(xy, joined)
         outside += _stretches(xy, ~joined)
     red, pale = (_layer(scene, "LineString", "", lines) for lines in (inside, outside))
-    _dress(red, styles.path_lines_qml(0.7))
-    _dress(pale, styles.path_lines_qml(0.25))
+    _dress(red, styles.path_lines_qml(0.7, edge=True))
+    _dress(pale, styles.path_lines_qml(0.25, edge=True))
     pale.renderer().symbol().setOpacity(0.4)
     rest = Part([pale], [Key([_symbol(pale)], "The rest of the path")] if outside else [])
     if scene.edges is not None and not scene.window.whole:  # the edges chosen say more: which of them skip instants
         return Part(), rest
-    return Part([red], [Key([_symbol(red)], "The path chosen")]), rest
+    return Part([red], [Key([_symbol(red)], "The path chosen")] if inside else []), rest
 
 
 def _stretches(xy_m: np.ndarray, joined: np.ndarray) -> list[QgsGeometry]:
@@ -156,7 +156,12 @@ def _landmarks(scene: TrackingScene, landmarks: Landmarks | None, matches: Match
     keys = _keys(layer, {int(kind == "service") for kind in kinds})
     if matches is None:
         return Part([layer], keys)
-    shown = scene.window.holds(matches.time_s)
+    steps = np.diff(np.unique(scene.path.time_s))
+    half_s = float(np.median(steps)) / 2 if len(steps) else 0.0  # a photo belongs to the nearest instant
+    shown = Window(scene.window.begin_s - half_s, scene.window.end_s + half_s, False).holds(matches.time_s)
+    drawn = {device for device, _ in scene.path.group}
+    strange = [code for code, name in enumerate(matches.devices) if "" not in drawn and name not in drawn]
+    shown &= ~np.isin(matches.device, strange)
     sure = matches.fiducial[shown].astype(int).tolist()
     around = _layer(
         scene, "Point", "fiducial:integer", _points(landmarks.xy_m[matches.landmark[shown]]), ((each,) for each in sure)

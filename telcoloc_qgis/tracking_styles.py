@@ -32,7 +32,7 @@ from .temporal import exported, timed_qml
 #: What was chosen, what was possible, what is true, what is written.
 CHOSEN, POSSIBLE, TRUE, INK = "#c8232c", "#858b90", "#1f5fbf", "#2b2b2b"
 #: Width of the motion chosen, more than that of the whole path, so that it shows while the graph plays [mm].
-CHOSEN_MM = 0.8
+CHOSEN_MM = 0.9
 #: Labels of errors appear from this scale on.
 LABELS_FROM_SCALE = 2000
 #: What an instant of the path can be.
@@ -133,10 +133,10 @@ def path_qml(with_truth: bool = False, seconds: float = 1.0, size_mm: float = 1.
     return timed_qml(exported(layer), "Point", "time", seconds=seconds)
 
 
-def path_lines_qml(width_mm: float = 0.45) -> str:
-    """Style of the LINES layer: the chosen path in red, with a pale edge that keeps it apart from the map below."""
+def path_lines_qml(width_mm: float = 0.45, edge: bool = False) -> str:
+    """Style of the LINES layer: the whole path in red; with a pale edge it keeps apart from the map below, but hides edges chosen."""
     layer = QgsVectorLayer("LineStringM", "style", "memory")
-    layer.setRenderer(QgsSingleSymbolRenderer(_cased(CHOSEN, width_mm)))
+    layer.setRenderer(QgsSingleSymbolRenderer(_cased(CHOSEN, width_mm) if edge else _line(CHOSEN, width_mm)))
     return timed_qml(exported(layer), "LineStringM", "begin", "end")
 
 

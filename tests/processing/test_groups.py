@@ -9,6 +9,7 @@ from qgis.core import (
     QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterFeatureSink,
     QgsProject,
+    QgsTemporalUtils,
     QgsWkbTypes,
 )
 from qgis.PyQt.QtCore import QDateTime, QMetaType, Qt
@@ -89,6 +90,8 @@ def test_one_group_in_order_that_plays(loaded, tmp_path, as_files):
     assert [layer.renderer().type() for layer in layers] == ["categorizedSymbol", "categorizedSymbol"]
     assert layers[0].temporalProperties().fixedDuration() == 2.5
     assert layers[1].temporalProperties().endField() == "time_to"
+    played = QgsTemporalUtils.calculateTemporalRangeForProject(project)
+    assert (played.begin(), played.end()) == (WHEN, WHEN.addMSecs(2500))
     outside = [node for node in project.layerTreeRoot().children() if node.nodeType() == node.NodeType.NodeLayer]
     assert len(outside) == 1
 
