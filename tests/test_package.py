@@ -281,6 +281,14 @@ def test_metadata_repeats_the_newest_changes(metadata, package):
     assert [line.strip()[2:] for line in lines] == bullets
 
 
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md"])
+def test_pages_name_every_algorithm(page, package, sources):
+    texts = [text for name, text in sources.items() if name.startswith("processing_algorithms/")]
+    names = {name for text in texts for name in re.findall(r'^    NAME = "(\w+)"', text, re.M)}
+    assert len(names) == len(texts) - 1  # one file each, and the package's own
+    assert set(re.findall(r"`telcoloc:(\w+)`", (package / page).read_text("utf-8"))) == names
+
+
 # The scanners of the site
 
 
