@@ -53,3 +53,8 @@ def interpolate(table: np.ndarray, position: Array) -> Array:
 def at_most(values: Array, most: float) -> Array:
     """Return `values`, none above `most`."""
     return np.minimum(values, most) if namespace(values) is np else values.clip(max=most)
+
+
+def at_least(values: Array, least: float) -> Array:
+    """Return `values`, none below `least`."""
+    return np.maximum(values, least) if namespace(values) is np else values.clip(min=least)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from ..errors import InputError
 from ..grid import Grid
 
+#: An antenna this near to a building's wall is mounted on it [m]: positions are seldom better.
+_AT_WALL_M = 0.1
 #: So many pairs of a wall and a row or point are looked at at once.
 _PAIRS_AT_ONCE = 4_000_000
 
@@ -94,23 +96,45 @@ class Buildings:
 
     def containing(self, xy_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which buildings hold which points, by the even-odd rule: indices of points and of buildings, one pair each."""
-        order = np.argsort(xy_m[:, 1], kind="stable")
-        x, y = xy_m[order, 0], xy_m[order, 1]
         start, end = self.walls_m
-        low = np.searchsorted(y, np.minimum(start[:, 1], end[:, 1]))
-        high = np.searchsorted(y, np.maximum(start[:, 1], end[:, 1]))
         building = self.building_of_vertex
         hits = []
-        splits = np.searchsorted(np.cumsum(high - low), np.arange(_PAIRS_AT_ONCE, (high - low).sum(), _PAIRS_AT_ONCE))
-        for walls in np.split(np.arange(len(low)), splits):
-            wall, point = _expand(low[walls], high[walls])
-            wall = walls[wall]
-            share = (y[point] - start[wall, 1]) / (end[wall, 1] - start[wall, 1])
-            right = start[wall, 0] + share * (end[wall, 0] - start[wall, 0]) > x[point]
+        for wall, point in self._beside(xy_m[:, 1], 0.0):
+            share = (xy_m[point, 1] - start[wall, 1]) / (end[wall, 1] - start[wall, 1])
+            right = start[wall, 0] + share * (end[wall, 0] - start[wall, 0]) > xy_m[point, 0]
             hits.append(point[right] * len(self) + building[wall[right]])
         pair, count = np.unique(np.concatenate([np.zeros(0, np.int64), *hits]), return_counts=True)
         point, held_by = np.divmod(pair[count % 2 == 1], max(len(self), 1))
-        return order[point], held_by
+        return point, held_by
+
+    def bearing(self, xy_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which buildings antennas stand in, on, or at a wall of: indices of points and of buildings, one pair each.
+
+        An antenna's own building is no obstacle for it, as if the antenna stood at the edge of the roof: operators avoid that a roof is in
+        the beam's way, and positions are seldom good enough to tell edge from middle, or one side of a wall from the other.
+        """
+        start, end = self.walls_m
+        building = self.building_of_vertex
+        point, held_by = self.containing(xy_m)
+        pairs = [point * len(self) + held_by]
+        for wall, at in self._beside(xy_m[:, 1], _AT_WALL_M):
+            along, way = end[wall] - start[wall], xy_m[at] - start[wall]
+            share = np.clip((way * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-12), 0, 1)
+            near = np.hypot(*(way - share[:, None] * along).T) <= _AT_WALL_M
+            pairs.append(at[near] * len(self) + building[wall[near]])
+        point, held_by = np.divmod(np.unique(np.concatenate(pairs)), max(len(self), 1))
+        return point, held_by
+
+    def _beside(self, y_m: np.ndarray, reach_m: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield pairs of walls and points whose y lies between the wall's ends, or up to `reach_m` beyond: not too many at once."""
+        order = np.argsort(y_m, kind="stable")
+        start, end = self.walls_m
+        low = np.searchsorted(y_m[order], np.minimum(start[:, 1], end[:, 1]) - reach_m)
+        high = np.searchsorted(y_m[order], np.maximum(start[:, 1], end[:, 1]) + reach_m)
+        splits = np.searchsorted(np.cumsum(high - low), np.arange(_PAIRS_AT_ONCE, (high - low).sum(), _PAIRS_AT_ONCE))
+        for walls in np.split(np.arange(len(low)), splits):
+            wall, point = _expand(low[walls], high[walls])
+            yield walls[wall], order[point]
 
     def inside(self, xy_m: np.ndarray) -> np.ndarray:
         """Whether points are inside a building, shape (n,)."""

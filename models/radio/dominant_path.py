@@ -43,8 +43,13 @@ from .rooftops import LIGHT_M_S, over_roofs_db
 from .shortest_paths import SEEN, Places, Ways, find_ways, group_places, ways_to
 from .validity import Validity
 
-#: Its authors publish no limits.
-VALIDITY = Validity("dominant path model")
+#: Its authors publish no limits. Those of ITU-R P.1411-11, which deals with the same paths around corners and over roofs, and of TR
+#: 38.901's UMa and UMi, which `DominantPathSettings` and `rooftops` were compared with; heights enter as geometry, without limits.
+VALIDITY = Validity(
+    "dominant path model, with the frequencies of ITU-R P.1411 and the distances of 3GPP TR 38.901, for its authors give none",
+    freq_mhz=(300.0, 100_000.0),
+    distance_m=(0.0, 5_000.0),
+)
 #: Nearer than this the loss stays what it is there [m].
 _LEAST_M = 1.0
 #: 20 log10(4π/λ) at 1 MHz [dB].
@@ -146,8 +151,7 @@ def _prepare(
     bounds_m = (*places_m.min(axis=0).tolist(), *places_m.max(axis=0).tolist())
     space = triangulate(buildings, bounds_m, span(progress, 0.0, 0.5))
     corners = find_corners(space, threads, span(progress, 0.5, 0.8))
-    places = group_places(space, places_m[outside])
-    progress(1.0)
+    places = group_places(space, places_m[outside], threads, span(progress, 0.8, 1.0))
     places = replace(places, row=outside[places.row])
     return DominantPaths(buildings, space, corners, places, places_m, (len(places_m),), resolution_m)
 
@@ -202,9 +206,9 @@ def dominant_path_loss_db(
     settings: DominantPathSettings | None = None,
     device_height_m: float = 1.5,
 ) -> np.ndarray:
-    """Loss between isotropic antennas [dB], shape `prepared.shape`, float32; NaN inside buildings.
+    """Loss between isotropic antennas [dB], shape `prepared.shape`, float32; NaN inside buildings and where no path leads.
 
-    The building that the antenna stands on is no obstacle to it: not to the first leg around, and not over the roofs.
+    The building that the antenna stands on, or at a wall of, is no obstacle to it: not to the first leg around, and not over the roofs.
 
     Parameters
     ----------
@@ -232,9 +236,10 @@ def find_paths(
     freq_mhz: float,
     settings: DominantPathSettings,
     device_height_m: float,
+    progress: Progress = no_progress,
 ) -> Path:
-    """The two paths to each place (all of shape (n,)); parameters as `dominant_path_loss_db`."""
-    ways = _ways(prepared, xy_m)
+    """The two paths to each place (all of shape (n,)); parameters as `dominant_path_loss_db`, and `progress` only to cancel by."""
+    ways = _ways(prepared, xy_m, progress)
     places = prepared.places
     seen = ways.last == SEEN
     bent = np.flatnonzero(ways.last >= 0)
@@ -251,10 +256,10 @@ def find_paths(
     roofs_db = np.full(len(places), np.inf)
     hidden = np.flatnonzero(~seen)
     if settings.over_roofs:
-        _, own = prepared.buildings.containing(np.reshape(np.asarray(xy_m, dtype=float), (1, 2)))
+        _, own = prepared.buildings.bearing(np.reshape(np.asarray(xy_m, dtype=float), (1, 2)))
         walls = Walls.of(prepared.buildings).without(own)
         roofs_db[hidden], _ = over_roofs_db(
-            walls, xy_m, height_m, freq_mhz, at_m[hidden], device_height_m, prepared.resolution_m
+            walls, xy_m, height_m, freq_mhz, at_m[hidden], device_height_m, prepared.resolution_m, progress
         )
     return Path(
         _spread_out(prepared, ways.length_m, np.nan),
@@ -267,7 +272,7 @@ def find_paths(
 
 
 def path_loss_of(path: Path, above_m: Array, freq_mhz: Array, settings: DominantPathSettings) -> Array:
-    """Loss of the better of the two paths [dB]; `above_m` is how much higher the antenna is than the device [m]."""
+    """Loss of the better of the two paths [dB], NaN without one; `above_m` is how much higher the antenna is than the device [m]."""
     xp = namespace(path.around_m)
     slope_seen, slope_hidden = 10 * settings.exponent_seen, 10 * settings.exponent_hidden
     above_m = above_m + 0 * path.straight_m
@@ -276,6 +281,7 @@ def path_loss_of(path: Path, above_m: Array, freq_mhz: Array, settings: Dominant
     over_db = slope_seen * xp.log10(xp.hypot(path.straight_m, above_m).clip(_LEAST_M, None)) + path.roofs_db
     # inside buildings the way around has no length, and so no loss either
     best_db = xp.where(xp.isnan(path.around_m), path.around_m, xp.minimum(around_db, over_db))
+    best_db = xp.where(xp.isinf(best_db), xp.nan, best_db)
     return _CONSTANT_DB + 20 * xp.log10(freq_mhz) + best_db
 
 
@@ -286,12 +292,12 @@ def diffraction_loss_db(angle_rad: np.ndarray, before: np.ndarray, settings: Dom
     return np.where(angle_rad > _STRAIGHT_RAD, first_db * settings.repeated_share**before, 0.0)
 
 
-def _ways(prepared: DominantPaths, xy_m: np.ndarray) -> Ways:
+def _ways(prepared: DominantPaths, xy_m: np.ndarray, progress: Progress = no_progress) -> Ways:
     xy_m = np.asarray(xy_m, dtype=float)
     if xy_m.shape != (2,) or not np.isfinite(xy_m).all():
         raise InputError(f"The position of an antenna must be two finite coordinates, not {xy_m}.")
-    _, own = prepared.buildings.containing(xy_m[None])
-    return find_ways(prepared.space, prepared.corners, prepared.places, xy_m, own)
+    _, own = prepared.buildings.bearing(xy_m[None])
+    return find_ways(prepared.space, prepared.corners, prepared.places, xy_m, own, progress)
 
 
 def _spread_out(prepared: DominantPaths, values: np.ndarray, elsewhere: float) -> np.ndarray:

@@ -11,10 +11,9 @@ import numpy as np
 from ..chunks import run_chunks
 from ..errors import MemoryBudgetError
 from ..grid import Grid
-from ..progress import Progress, span
+from ..progress import Progress, span, stoppable
 from . import dominant_path, empirical, path_loss, walfisch_ikegami
 from .arrays import Array, namespace, to_device, to_numpy
-from .buildings import Buildings
 from .maps import RadioMapJob, RadioMaps
 from .obstacles import Paths, Walls, trace
 from .transmitters import Transmitters
@@ -96,14 +95,14 @@ class _Model:
     prepare
         What all transmitters share, from (job, places, progress); None where there is nothing.
     paths
-        What lies between one transmitter and all places, from (job, prepared, row of the transmitter, places): arrays of shape (m,).
-        None, or a result of None, for a model that needs distances only.
+        What lies between one transmitter and all places, from (job, prepared, row of the transmitter, places, progress): arrays of shape
+        (m,). None, or a result of None, for a model that needs distances only. Runs in a thread, where its progress only ever cancels.
     """
 
     loss_db: Callable[[Batch], Array]
     validity: Callable[[RadioMapJob], Validity]
     prepare: Callable[[RadioMapJob, Places, Progress], Any] | None = None
-    paths: Callable[[RadioMapJob, Any, int, Places], Sequence[np.ndarray] | None] | None = None
+    paths: Callable[[RadioMapJob, Any, int, Places, Progress], Sequence[np.ndarray] | None] | None = None
 
 
 def maps_of_job(job: RadioMapJob, progress: Progress) -> RadioMaps:
@@ -136,15 +135,6 @@ def losses_of_job(job: RadioMapJob, xy_m: np.ndarray, progress: Progress) -> np.
     return loss_db
 
 
-def own_buildings(buildings: Buildings, transmitters: Transmitters) -> tuple[np.ndarray, np.ndarray]:
-    """Return in whose footprints which transmitters stand: rows of transmitters and buildings, one pair each.
-
-    A transmitter's own building is no obstacle for it, as if the antenna stood at the edge of the roof: operators avoid that a roof is
-    in the beam's way, and positions are seldom good enough to tell edge from middle.
-    """
-    return buildings.containing(transmitters.xy_m)
-
-
 def _compute(job: RadioMapJob, places: Places, loss_db: np.ndarray, progress: Progress) -> float:
     """Fill `loss_db`, shape (n, n_total), and return the share of pairs outside the model's distances."""
     model = _MODELS[job.model]
@@ -152,17 +142,19 @@ def _compute(job: RadioMapJob, places: Places, loss_db: np.ndarray, progress: Pr
     n_places = len(places.xy_m)
     limits = model.validity(job).distance_m or (0.0, np.inf)
     masts = _masts(job.transmitters)
+    watched, check = stoppable(span(progress, 0.1, 1.0))
 
     def work(start: int, stop: int) -> int:
         rows = np.concatenate(masts[start:stop])
         mast = np.repeat(np.arange(stop - start), [len(each) for each in masts[start:stop]])
         paths = None
         if model.paths is not None:
-            found = [model.paths(job, prepared, int(each[0]), places) for each in masts[start:stop]]
+            found = [model.paths(job, prepared, int(each[0]), places, check) for each in masts[start:stop]]
             paths = None if found[0] is None else [np.stack(values) for values in zip(*found)]
         size = _BLOCK if job.device == "cpu" else _GPU_BLOCK // len(rows) + 1
         far = 0
         for first in range(0, n_places, size):
+            check(0.0)
             block = slice(first, min(first + size, n_places))
             here = None if paths is None else [values[:, block][mast] for values in paths]
             loss, distance = _loss(job, model, rows, places.xy_m[block], here)
@@ -173,7 +165,7 @@ def _compute(job: RadioMapJob, places: Places, loss_db: np.ndarray, progress: Pr
     pairs = len(job.transmitters) * n_places
     chunk = max(1, min(_PAIRS * len(masts) // max(pairs, 1), -(-len(masts) // max(job.threads, 1))))
     threads = job.threads if job.device == "cpu" else 1
-    return sum(run_chunks(work, len(masts), chunk, threads, span(progress, 0.1, 1.0))) / max(pairs, 1)
+    return sum(run_chunks(work, len(masts), chunk, threads, watched)) / max(pairs, 1)
 
 
 def _masts(transmitters: Transmitters) -> list[np.ndarray]:
@@ -228,19 +220,19 @@ def _gain_db(
 
 
 def _warnings(job: RadioMapJob, far: float) -> list[str]:
-    """Return what lies outside the model's range, and which antennas stand inside buildings."""
+    """Return what lies outside the model's range, and which antennas stand in or at buildings higher than they."""
     validity = _MODELS[job.model].validity(job)
     sentences = warnings(validity, job.transmitters, job.settings.device_height_m)
     sentences += share_warning(validity, far)
     if job.buildings is not None:
-        row, building = own_buildings(job.buildings, job.transmitters)
+        row, building = job.buildings.bearing(job.transmitters.xy_m)
         lower = job.transmitters.height_m[row] < job.buildings.height_m[building]
         rows = np.unique(row[lower]).tolist()
         if rows:
             names = ", ".join(f"'{job.transmitters.ids[row]}'" for row in rows[:10])
             more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
             sentences.append(
-                f"Inside a building higher than the antenna: {names}{more}; each is treated as standing on the edge of that "
+                f"In or at a building higher than the antenna: {names}{more}; each is treated as standing on the edge of that "
                 "building's roof, which is no obstacle to it."
             )
     return sentences
@@ -308,7 +300,7 @@ def _trace(job: RadioMapJob, walls: Walls, row: int, places: Places, tower_m: fl
     """Trace the paths of one transmitter."""
     t = job.transmitters
     s = job.settings
-    _, around = own_buildings(job.buildings, t.take(np.array([row])))  # type: ignore[arg-type]
+    _, around = job.buildings.bearing(t.xy_m[row : row + 1])  # type: ignore[union-attr]
     return trace(
         walls.without(around),
         t.xy_m[row],
@@ -321,13 +313,17 @@ def _trace(job: RadioMapJob, walls: Walls, row: int, places: Places, tower_m: fl
     )
 
 
-def _sight(job: RadioMapJob, walls: Walls | None, row: int, places: Places) -> tuple[np.ndarray] | None:
+def _sight(
+    job: RadioMapJob, walls: Walls | None, row: int, places: Places, _progress: Progress
+) -> tuple[np.ndarray] | None:
     if walls is None or not job.settings.sight_from_buildings:
         return None
     return (_trace(job, walls, row, places).sight,)
 
 
-def _street(job: RadioMapJob, walls: Walls | None, row: int, places: Places) -> walfisch_ikegami.Street | None:
+def _street(
+    job: RadioMapJob, walls: Walls | None, row: int, places: Places, _progress: Progress
+) -> walfisch_ikegami.Street | None:
     """Return what COST231-WI asks about the paths of one transmitter, None without buildings."""
     if walls is None:
         return None
@@ -351,13 +347,15 @@ def _free_space(job: RadioMapJob, places: Places, progress: Progress) -> dominan
 
 
 def _ways(
-    job: RadioMapJob, prepared: dominant_path.DominantPaths | None, row: int, _places: Places
+    job: RadioMapJob, prepared: dominant_path.DominantPaths | None, row: int, _places: Places, progress: Progress
 ) -> dominant_path.Path | None:
     if prepared is None:
         return None
     t, s = job.transmitters, job.settings
     height_m, freq_mhz = float(t.height_m[row]), float(t.freq_mhz[row])
-    return dominant_path.find_paths(prepared, t.xy_m[row], height_m, freq_mhz, s.dominant_path, s.device_height_m)
+    return dominant_path.find_paths(
+        prepared, t.xy_m[row], height_m, freq_mhz, s.dominant_path, s.device_height_m, progress
+    )
 
 
 def _dominant_path(batch: Batch) -> Array:

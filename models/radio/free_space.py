@@ -20,7 +20,7 @@ from .walls import UNIT_M, cross, noded_walls
 
 #: The frame is this far outside of everything [units].
 _MARGIN = round(10.0 / UNIT_M)
-#: A point is looked for along at most so many triangles before all are tried.
+#: A point is looked for along at most so many triangles, then among all.
 _MOST_STEPS = 2000
 
 
@@ -83,6 +83,9 @@ class FreeSpace:
             turn = (np.arange(3) + step) % 3
             across = turn[np.argmax(outside[:, turn], axis=1)]
             at = self.neighbour[at, across]
+        for row in looking.tolist():
+            corners = self.points[self.triangles] - xy[row]
+            found[row] = np.argmax((cross(corners, np.roll(corners, -1, axis=1)) >= 0).all(axis=1))
         return found
 
 

@@ -33,7 +33,7 @@ class RadioMaps:
         Whose maps these are, n of them.
     loss_db
         Loss between the EIRP in the beam's peak and an isotropic device [dB], the antenna's pattern included, so that the received
-        power is `eirp_dbm - loss_db`; shape (n, height, width), float32, NaN where nothing is known (inside buildings).
+        power is `eirp_dbm - loss_db`; shape (n, height, width), float32, NaN where nothing is known (inside buildings) or arrives.
     noise_floor_dbm
         Below this power nothing is received [dBm].
     model
@@ -83,7 +83,7 @@ class RadioMapJob:
     Raises
     ------
     InputError
-        When there is nothing to compute, or a transmitter has no usable height or frequency.
+        When there is nothing to compute, or a transmitter has no usable place, height, frequency, beam width or EIRP.
     """
 
     transmitters: Transmitters
@@ -104,12 +104,20 @@ class RadioMapJob:
             raise InputError("There are no transmitters; give a layer with at least one cell.")
         if self.model == "dominantpath" and self.buildings is None:
             raise InputError("The model dominantpath needs building footprints; give them, or choose another model.")
-        for name, values, unit in (("height", t.height_m, "m"), ("frequency", t.freq_mhz, "MHz")):
-            wrong = np.flatnonzero(~(values > 0) | ~np.isfinite(values))
+        for name, values, least, unit in (
+            ("easting", t.xy_m[:, 0], -np.inf, "m"),
+            ("northing", t.xy_m[:, 1], -np.inf, "m"),
+            ("height", t.height_m, 0.0, "m"),
+            ("frequency", t.freq_mhz, 0.0, "MHz"),
+            ("beam width", t.beam_width_deg, 0.0, "°"),
+            ("EIRP", t.eirp_dbm, -np.inf, "dBm"),
+        ):
+            wrong = np.flatnonzero(~(values > least) | ~np.isfinite(values))
             if len(wrong):
                 first = int(wrong[0])
                 raise InputError(
-                    f"The {name} of transmitter '{t.ids[first]}' is {values[first]:g} {unit}; give a positive number."
+                    f"The {name} of transmitter '{t.ids[first]}' is {values[first]:g} {unit}; give a "
+                    f"{'positive' if least == 0 else 'finite'} number."
                 )
         if not isinstance(self.pattern, Pattern) and len(self.pattern) != len(t):
             raise InputError(
@@ -144,8 +152,18 @@ def losses_at(job: RadioMapJob, xy_m: np.ndarray, progress: Progress = no_progre
     Returns
     -------
     numpy.ndarray
-        As `RadioMaps.loss_db`, NaN inside buildings, shape (n, m), float64.
+        As `RadioMaps.loss_db`, shape (n, m), float64.
+
+    Raises
+    ------
+    InputError
+        When a point is not finite.
     """
     from .engine import losses_of_job
 
-    return losses_of_job(job, np.asarray(xy_m, float), progress)
+    points = np.asarray(xy_m, float)
+    wrong = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    if len(wrong):
+        x, y = points[wrong[0]]
+        raise InputError(f"Point {wrong[0]} is at ({x:g}, {y:g}); give finite coordinates, or leave it out.")
+    return losses_of_job(job, points, progress)

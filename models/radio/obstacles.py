@@ -175,7 +175,7 @@ def cross_walls(walls: Walls, antenna_m: np.ndarray, angles: np.ndarray) -> Cros
     return Crossings(ray[order], distance[order], wall[order], into[wall[order]], firsts)
 
 
-#: Larger than any distance [m]; ray × this + distance sorts by both, exact to a nanometre.
+#: Larger than any distance [m]; ray × this + distance sorts by both, exact to a millimetre up to two million rays.
 _FAR_M = 2.0**22
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import Array, namespace
+from .arrays import Array, at_least, namespace
 from .validity import Validity
 
 #: Speed of light [m/s], as the table uses it.
@@ -15,6 +15,8 @@ _LIGHT_M_S = 3.0e8
 #: Height of the device [m] and, for UMa and UMi, of the effective environment (note 1 of the table).
 DEVICE_HEIGHT_M = 1.5
 _ENVIRONMENT_HEIGHT_M = 1.0
+#: Antennas and devices stand at least this far above it [m], as a device 1.5 m high does: below, the formula has no breakpoint.
+_LEAST_ABOVE_M = 0.5
 #: RMa: average building height and street width [m], the table's defaults.
 _BUILDING_HEIGHT_M, _STREET_WIDTH_M = 5.0, 20.0
 #: The table's least horizontal distance [m]; nearer, the loss stays what it is there.
@@ -88,8 +90,8 @@ def _urban_los(
     d2: Array, d3: Array, ghz: Array, height_m: Array, device_height_m: float, slope: float, offset: float
 ) -> Array:
     """PL1 and PL2 of UMa and UMi; the environment's height makes the breakpoint d'_BP."""
-    above_m = height_m - _ENVIRONMENT_HEIGHT_M
-    device_above_m = device_height_m - _ENVIRONMENT_HEIGHT_M
+    above_m = at_least(height_m - _ENVIRONMENT_HEIGHT_M, _LEAST_ABOVE_M)
+    device_above_m = max(device_height_m - _ENVIRONMENT_HEIGHT_M, _LEAST_ABOVE_M)
     breakpoint_m = 4 * above_m * device_above_m * ghz * 1e9 / _LIGHT_M_S
     far_slope = {28.0: 9.0, 32.4: 9.5}[offset]
     xp = namespace(d3)

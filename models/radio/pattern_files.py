@@ -88,7 +88,8 @@ def _cut(lines: list[list[str]], first: int, n_rows: int, file_name: str) -> np.
             )
         rows[row] = numbers
     angle, loss_db = rows[np.argsort(rows[:, 0] % 360, kind="stable")].T
-    if np.diff(np.unique(angle % 360), append=angle.min() % 360 + 360).max() > 360 / _LEAST_ROWS:
+    turn = np.unique(angle % 360)
+    if np.diff(turn, append=turn[0] + 360).max() > 360 / _LEAST_ROWS:
         raise InputError(f"The table behind line {first} of {file_name} does not go round; it must cover 0 to 359°.")
     if loss_db.max() <= 0:  # some write gains
         loss_db = -loss_db

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..progress import Progress, no_progress
 from .obstacles import Walls, cross_walls, rays_towards
 from .walls import cross, pairs_of
 
@@ -38,6 +39,7 @@ def over_roofs_db(
     places_m: np.ndarray,
     device_height_m: float,
     resolution_m: float,
+    progress: Progress = no_progress,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Diffraction loss over the roofs on the straight way to each place [dB], and whether the line of sight is clear; shape (m,) each.
 
@@ -55,6 +57,8 @@ def over_roofs_db(
         Height of the devices [m].
     resolution_m
         How far apart rays may be at the farthest place [m].
+    progress
+        Told about the share of the places done.
     """
     angles, ray, distance_m = rays_towards(antenna_m, places_m, resolution_m)
     crossings = cross_walls(walls, antenna_m, angles)
@@ -67,6 +71,7 @@ def over_roofs_db(
     total = np.cumsum(count)
     first = 0
     while first < len(ray):
+        progress(first / len(ray))
         done = total[first - 1] if first else 0
         stop = max(first + 1, int(np.searchsorted(total, done + _PAIRS_AT_ONCE, side="right")))
         rows = first + np.flatnonzero(count[first:stop])
@@ -111,12 +116,12 @@ def _bullington_db(
     wavelength_m = LIGHT_M_S / (freq_mhz * 1e6)
     from_antenna = np.maximum.reduceat((roof_m - height_m) / near, begin)
     line = (device_height_m - height_m) / d
-    clear = from_antenna < line
+    clear = from_antenna <= line
     above_m = roof_m - (height_m * far + device_height_m * near) / d[place]
     nu = np.maximum.reduceat(above_m * np.sqrt(2 * d[place] / (wavelength_m * near * far)), begin)
     # the point of Bullington's single edge
     from_device = np.maximum.reduceat((roof_m - device_height_m) / far, begin)
-    both = np.where(clear, 1.0, from_antenna + from_device)
+    both = np.where(clear, 1.0, np.maximum(from_antenna + from_device, 1e-12))
     at = np.clip((device_height_m - height_m + from_device * d) / both, _LEAST_M, d - _LEAST_M)
     above = height_m + from_antenna * at - (height_m * (d - at) + device_height_m * at) / d
     nu = np.where(clear, nu, above * np.sqrt(2 * d / (wavelength_m * at * (d - at))))

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
+from ..chunks import run_chunks
 from ..progress import Progress, no_progress
 from .corners import Corners, shadow_cones
 from .free_space import FreeSpace
@@ -22,6 +23,8 @@ from .walls import SNAP, UNIT_M, pairs_of
 
 #: Pairs of a cone and a place looked at together.
 _PAIRS_AT_ONCE = 250_000
+#: Places looked for in triangles together.
+_PLACES_AT_ONCE = 100_000
 #: `Ways.last` of places that the antenna sees, and of places that no way leads to.
 SEEN, UNREACHED = -1, -2
 
@@ -89,13 +92,18 @@ class Ways:
             waiting = waiting[~ready]
 
 
-def group_places(space: FreeSpace, xy_m: np.ndarray) -> Places:
+def group_places(space: FreeSpace, xy_m: np.ndarray, threads: int = 1, progress: Progress = no_progress) -> Places:
     """Group places [m], shape (n, 2); those inside buildings or outside the frame are left out.
 
     Walls move by about a lattice step when they are snapped: a place so near inside is moved out.
     """
     xy = space.units(xy_m)
-    triangle = space.locate(xy)
+
+    def work(start: int, stop: int) -> np.ndarray:
+        return space.locate(xy[start:stop])
+
+    found_in = run_chunks(work, len(xy), _PLACES_AT_ONCE, threads, progress)
+    triangle = np.concatenate([np.zeros(0, dtype=np.int64), *found_in])
     directions = ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (-1, -1), (1, -1))
     for step in [np.array(direction) * SNAP * reach for reach in (1, 2, 4) for direction in directions]:
         inside = np.flatnonzero((triangle >= 0) & ~space.free[triangle])

@@ -6,6 +6,7 @@ import time
 import pytest
 from telcoloc.models.chunks import is_out_of_memory, run_chunks, with_halving
 from telcoloc.models.errors import Cancelled, MemoryBudgetError
+from telcoloc.models.progress import stoppable
 
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # torch's, without torch
 
@@ -162,3 +163,25 @@ def test_cancel_before_the_first_chunk_has_ended():
     with pytest.raises(Cancelled):
         run_chunks(work, 50, 1, threads=1, progress=cancel)
     assert begun == [0]
+
+
+def test_cancelling_reaches_the_work_that_has_begun():
+    """Without it the caller would wait for a second."""
+    begun, ended = [], []
+
+    def progress(fraction):
+        if begun:
+            raise Cancelled("stop")
+
+    watched, check = stoppable(progress)
+
+    def work(start, stop):
+        begun.append(start)
+        for _ in range(1000):
+            check(0.0)
+            time.sleep(0.001)
+        ended.append(start)
+
+    with pytest.raises(Cancelled):
+        run_chunks(work, 8, 1, 2, watched)
+    assert not ended

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.sparse.csgraph import dijkstra
-from telcoloc.models.errors import InputError
+from telcoloc.models.errors import Cancelled, InputError
 from telcoloc.models.grid import Grid
+from telcoloc.models.radio import free_space
 from telcoloc.models.radio.buildings import Buildings, buildings_of_polygons
 from telcoloc.models.radio.dominant_path import (
     dominant_path_loss_db,
@@ -21,6 +22,7 @@ from telcoloc.models.radio.dominant_path import (
     prepare_dominant_paths,
 )
 from telcoloc.models.radio.dominant_path_settings import DominantPathSettings
+from telcoloc.models.radio.free_space import triangulate
 from telcoloc.models.radio.maps import RadioMapJob, radio_maps
 from telcoloc.models.radio.obstacles import Walls
 from telcoloc.models.radio.patterns import Pattern
@@ -378,3 +380,35 @@ def test_antennas_without_a_position_and_absurd_settings_are_refused() -> None:
     broken = blocks(np.array([[0, 0], [10, 0], [np.nan, 10]]))
     with pytest.raises(InputError, match="not finite"):
         prepare_at(broken, np.array([[0.0, 0.0]]))
+
+
+def test_antenna_device_and_roof_of_one_height_are_grazed() -> None:
+    walls = Walls.of(blocks(block(40, -5, 50, 5), height_m=15.0))
+    loss_db, _ = over_roofs_db(walls, np.zeros(2), 15.0, FREQ_MHZ, np.array([[100.0, 0.0]]), 15.0, 1.0)
+    assert loss_db[0] == pytest.approx(6.03, abs=0.01)
+
+
+def test_points_are_found_in_their_triangles_also_where_walks_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = triangulate(scene(3), (0.0, 0.0, 100.0, 100.0))
+    points = space.units(np.random.default_rng(0).uniform(0, 100, (200, 2)))
+    found = space.locate(points)
+    corners = space.points[space.triangles[found]] - points[:, None]
+    after = np.roll(corners, -1, axis=1)
+    assert (corners[..., 0] * after[..., 1] - corners[..., 1] * after[..., 0] >= 0).all()
+    monkeypatch.setattr(free_space, "_MOST_STEPS", 1)
+    np.testing.assert_array_equal(space.building[space.locate(points)], space.building[found])
+
+
+def test_cancel_stops_the_search_of_one_antenna() -> None:
+    prepared = prepare_at(scene(2), free_points(scene(2), 50, 2))
+    for stop_at in (1, 2, 5):
+        calls = []
+
+        def progress(fraction: float, calls: list = calls, stop_at: int = stop_at) -> None:
+            calls.append(fraction)
+            if len(calls) == stop_at:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            find_paths(prepared, np.zeros(2), 10.0, FREQ_MHZ, DominantPathSettings(), 1.5, progress)
+        assert len(calls) == stop_at

@@ -177,3 +177,13 @@ def test_torch_agrees_with_numpy(pattern):
     arguments = (offset, depression, column(4), column(70))
     found = pattern.gain_db(*(torch.from_numpy(values) for values in arguments))
     np.testing.assert_allclose(found.numpy(), pattern.gain_db(*arguments), atol=1e-9)
+
+
+@pytest.mark.parametrize("first", [-180, -179, 0, 1, 90])
+def test_a_cut_may_begin_anywhere_and_go_below_zero(first):
+    def rows(loss):
+        return "\n".join(f"{angle} {loss(angle):.3f}" for angle in range(first, first + 360))
+
+    text = f"HORIZONTAL 360\n{rows(lambda angle: 0.1 * abs(around(angle)))}\nVERTICAL 360\n{rows(lambda angle: 0.0)}\n"
+    found = parse_pattern(text, "a.msi").horizontal_loss_db
+    np.testing.assert_allclose(found, 0.1 * np.abs(around(np.arange(361))), atol=1e-9)

@@ -1,12 +1,15 @@
 """Statements about radio maps and footprints. Oracles: path-loss formulas by hand, points tested one by one, one map against another."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from telcoloc.models.errors import Cancelled, InputError
 from telcoloc.models.grid import Grid
+from telcoloc.models.radio import engine
 from telcoloc.models.radio.buildings import buildings_of_polygons
+from telcoloc.models.radio.dominant_path_settings import DominantPathSettings
 from telcoloc.models.radio.empirical import free_space_db
 from telcoloc.models.radio.maps import ModelSettings, RadioMapJob, losses_at, radio_maps
 from telcoloc.models.radio.path_loss import los_probability, path_loss_db, sight_losses_db
@@ -243,16 +246,61 @@ def test_an_antenna_inside_a_building_is_named_and_not_walled_in():
     t = transmitters(2, xy_m=np.array([[0.0, 0.0], [90.0, 90.0]]), height_m=np.array([10.0, 25.0]))
     job = RadioMapJob(t, GRID, "cost231wi", buildings=buildings, pattern=Pattern("omni"))
     maps = radio_maps(job)
-    said = [sentence for sentence in maps.warnings if "Inside" in sentence]
+    said = [sentence for sentence in maps.warnings if "In or at" in sentence]
     assert said == [
-        "Inside a building higher than the antenna: 'c0'; each is treated as standing on the edge of that building's roof, which is no "
+        "In or at a building higher than the antenna: 'c0'; each is treated as standing on the edge of that building's roof, which is no "
         "obstacle to it."
     ]
     east = losses_at(job, np.array([[150.0, 0.0]]))[0, 0]
     assert east == pytest.approx(42.6 + 26 * np.log10(0.15) + 20 * np.log10(t.freq_mhz[0]))  # in sight
     above = replace(job, transmitters=transmitters(1, xy_m=np.zeros((1, 2)), height_m=np.array([33.0])))
-    assert not any("Inside" in sentence for sentence in radio_maps(above).warnings)
+    assert not any("In or at" in sentence for sentence in radio_maps(above).warnings)
     assert losses_at(above, np.array([[0.0, 21.0]]))[0, 0] < 70  # its own roof hides nothing
+
+
+@pytest.mark.parametrize("model", ["3gpp", "cost231wi", "dominantpath"])
+@pytest.mark.parametrize("antenna", [(20.0, 0.0), (-20.0, 0.0), (0.0, 20.0), (20.0, 20.0), (20.05, 3.0)])
+def test_an_antenna_at_a_wall_sees_its_street(model, antenna):
+    house = np.array([[-20.0, -20], [20, -20], [20, 20], [-20, 20]])
+    buildings = buildings_of_polygons([[house]], [30.0])
+    t = transmitters(1, xy_m=np.array([antenna]), height_m=np.array([10.0]))
+    outwards = np.array([antenna]) * 3.0
+    walled, free = (
+        losses_at(RadioMapJob(t, GRID, model, buildings=each, pattern=Pattern("omni")), outwards)[0, 0]
+        for each in (buildings, buildings_of_polygons([[house + 500.0]], [30.0]))
+    )
+    assert walled == pytest.approx(free, abs=0.01)
+
+
+def test_bearing_buildings_are_those_around_and_those_within_a_hand():
+    square = np.array([[0.0, 0], [10, 0], [10, 10], [0, 10]])
+    two = buildings_of_polygons([[square], [square + np.array([10.15, 0.0])]], [10.0, 10.0])
+    points = np.array(
+        [[5.0, 5], [10.07, 5], [-0.05, 5], [-0.15, 5], [25, 5], [20.2, 10.05], [5, -0.09], [20.22, 10.08]]
+    )
+    expected = [[0], [0, 1], [0], [], [], [1], [0], []]
+    point, building = two.bearing(points)
+    assert [sorted(building[point == row].tolist()) for row in range(len(points))] == expected
+    assert len(buildings_of_polygons([], []).bearing(points)[0]) == 0
+
+
+def test_no_map_is_infinite_where_antenna_and_device_stand_as_low_as_the_ground():
+    job = RadioMapJob(transmitters(height_m=np.ones(3)), GRID, "3gpp", ModelSettings(device_height_m=1.0))
+    for scenario in ("UMa", "UMi", "RMa"):
+        settings = ModelSettings(device_height_m=1.0, scenario=scenario)
+        assert np.isfinite(radio_maps(replace(job, settings=settings)).loss_db).all()
+
+
+def test_a_courtyard_without_a_path_has_no_value():
+    ring = np.array([[-50.0, -50], [50, -50], [50, 50], [-50, 50]])
+    buildings = buildings_of_polygons([[ring, 0.6 * ring]], [30.0])
+    settings = ModelSettings(dominant_path=DominantPathSettings(over_roofs=False))
+    t = transmitters(1, xy_m=np.array([[150.0, 0.0]]))
+    job = RadioMapJob(t, GRID, "dominantpath", settings, buildings=buildings)
+    inside, outside = losses_at(job, np.array([[0.0, 0.0], [-90.0, 0.0]]))[0]
+    assert np.isnan(inside)
+    assert np.isfinite(outside)
+    assert np.isfinite(losses_at(replace(job, settings=ModelSettings()), np.zeros((1, 2)))).all()  # over the roof
 
 
 @pytest.mark.parametrize(
@@ -274,10 +322,20 @@ def test_an_antenna_inside_a_building_is_named_and_not_walled_in():
             {"freq_mhz": np.full(3, 450.0)},
             "The frequency of 'c0' (450 MHz) and 2 more is outside 500 to 100000 MHz",
         ),
+        (
+            "dominantpath",
+            {"freq_mhz": np.array([150.0, 900, 900])},
+            "The frequency of 'c0' (150 MHz) is outside 300 to 100000 MHz (dominant path model",
+        ),
+        (
+            "dominantpath",
+            {"xy_m": np.array([[0.0, 0], [6000, 0], [0, 9]])},
+            "% of the distances are outside 0 to 5000 m (dominant path model",
+        ),
     ],
 )
 def test_what_lies_outside_a_models_range_is_said(model, change, sentence):
-    maps = radio_maps(RadioMapJob(transmitters(**change), GRID, model))
+    maps = radio_maps(RadioMapJob(transmitters(**change), GRID, model, buildings=buildings_of_polygons([], [])))
     assert any(sentence in said for said in maps.warnings), maps.warnings
     assert np.isfinite(maps.loss_db).all()
 
@@ -311,6 +369,18 @@ def test_within_its_range_a_model_says_nothing():
             {"model": "dominantpath"},
             "The model dominantpath needs building footprints; give them, or choose another model.",
         ),
+        (
+            {"transmitters": transmitters(xy_m=np.array([[0.0, 0], [9, np.nan], [0, 9]]))},
+            "The northing of transmitter 'c1' is nan m; give a finite number.",
+        ),
+        (
+            {"transmitters": transmitters(beam_width_deg=np.array([65.0, 0, 65]))},
+            "The beam width of transmitter 'c1' is 0 °; give a positive number.",
+        ),
+        (
+            {"transmitters": transmitters(eirp_dbm=np.array([np.inf, 0, 65]))},
+            "The EIRP of transmitter 'c0' is inf dBm; give a finite number.",
+        ),
         ({"pattern": [Pattern()]}, "There are 1 patterns for 3 transmitters; give one, or one for each."),
     ],
 )
@@ -340,3 +410,31 @@ def test_cancelling_stops():
 
     with pytest.raises(Cancelled):
         radio_maps(RadioMapJob(transmitters(), GRID, "cost231wi", buildings=town()), cancel)
+
+
+def test_points_must_be_finite():
+    with pytest.raises(InputError, match=r"Point 1 is at \(nan, 5\); give finite coordinates"):
+        losses_at(RadioMapJob(transmitters(), GRID), np.array([[0.0, 0], [np.nan, 5]]))
+
+
+@pytest.mark.parametrize("model", ["cost231wi", "dominantpath"])
+def test_a_cancelled_map_ends_in_the_midst_of_a_transmitter(model, monkeypatch):
+    """The threads are told: of the steps that a transmitter takes, no more follow."""
+    steps, asked = [], []
+
+    def slow(*arguments):
+        progress = arguments[-1]
+        for step in range(200):
+            progress(0.0)
+            steps.append(step)
+            time.sleep(0.05)
+
+    def cancel(fraction):
+        asked.append(fraction)
+        if steps:
+            raise Cancelled("stop")
+
+    monkeypatch.setitem(engine._MODELS, model, replace(engine._MODELS[model], paths=slow))
+    with pytest.raises(Cancelled):
+        radio_maps(RadioMapJob(transmitters(), GRID, model, buildings=town()), cancel)
+    assert len(steps) < 20
