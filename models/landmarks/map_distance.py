@@ -16,6 +16,9 @@ from typing import Callable, Protocol
 
 import numpy as np
 
+#: Lengths that are kept, of 24 bytes each.
+_MOST_KNOWN = 20_000_000
+
 
 @dataclass(frozen=True)
 class Spots:
@@ -87,7 +90,7 @@ class Straight:
 
 
 class KnownLengths:
-    """Lengths between pairs of places that were searched before.
+    """Lengths between pairs of places that were searched before; of more than `_MOST_KNOWN` the older ones are forgotten.
 
     Parameters
     ----------
@@ -136,6 +139,9 @@ class KnownLengths:
 
     def _add(self, keys: np.ndarray, metres: np.ndarray, searched_m: np.ndarray) -> None:
         """Keep new pairs, whose keys ascend."""
+        if len(self) + len(keys) > _MOST_KNOWN:
+            self._keys, self._metres, self._searched_m = keys, metres, searched_m
+            return
         row = np.searchsorted(self._keys, keys)
         self._keys = np.insert(self._keys, row, keys)
         self._metres = np.insert(self._metres, row, metres)

@@ -163,7 +163,7 @@ def recognise(
         best = int(order[0])
         other = min(float(combined[order[1:]].min(initial=np.inf)), LIMIT)
         distance[row] = combined[best]
-        lead[row] = 1.0 - combined[best] / other
+        lead[row] = 1.0 - combined[best] / other if other > 0 else 0.0  # two landmarks with the very same photo
         votes[row] = occurrences[best]
         if lead[row] > 0:
             landmark[row] = best

@@ -166,17 +166,18 @@ def simulated_sensibility(
     for turn in range(repeats):
         place = _one_per_square(table, spacing_m, rng)
         rss = table.rss_dbm[place].astype(float)
+        part = span(progress, 0.95 * turn / repeats, 0.95 * (turn + 1) / repeats)
         for column in range(len(table.cells)):
+            part(0.5 * column / len(table.cells))
             field = correlated_field(table.grid.shape, table.grid.cell_size_m, correlation_m, rng)
             rss[:, column] += error_db * field.ravel()[table.places[place]]
-        part = span(progress, 0.95 * turn / repeats, 0.95 * (turn + 1) / repeats)
         found, _, _ = best_places(
             _named(rss, table.noise_floor_dbm, settings.antennas),
             table,
             settings,
             comparison=comparison,
             threads=threads,
-            progress=part,
+            progress=span(part, 0.5, 1.0),
         )
         true, candidate = table.grid.centres(table.places[place]), table.xy_m[found]
         gap = np.hypot(candidate[..., 0] - true[:, :1], candidate[..., 1] - true[:, 1:])

@@ -8,6 +8,7 @@ import pytest
 from scipy.sparse.csgraph import dijkstra
 from telcoloc.models.errors import InputError
 from telcoloc.models.grid import Grid
+from telcoloc.models.landmarks import map_distance
 from telcoloc.models.landmarks.free_cells import FreeSpace
 from telcoloc.models.landmarks.map_distance import KnownLengths, Straight
 from telcoloc.models.landmarks.street_distance import StreetDistance
@@ -124,6 +125,23 @@ def test_known_lengths_are_searched_once():
     assert known.of(np.array([3, 9, 7]), np.array([9.0, 4.0, 9.0])).tolist() == [3.0, np.inf, 7.0]
     assert known.of(np.array([9, 5]), np.array([9.5, 1.0])).tolist() == [9.0, 5.0]
     assert asked == [[3, 5, 9], [7], [9]]
+
+
+def test_of_too_many_known_lengths_the_older_ones_are_forgotten(monkeypatch):
+    monkeypatch.setattr(map_distance, "_MOST_KNOWN", 10)
+    searched = []
+
+    def search(key, limit_m):
+        searched.extend(key.tolist())
+        return key.astype(float)
+
+    known = KnownLengths(search)
+    for begin in range(0, 60, 6):
+        keys = np.arange(begin, begin + 6)
+        for _ in range(2):
+            np.testing.assert_array_equal(known.of(keys, np.full(6, 100.0)), keys)
+        assert len(known) <= 10
+    assert searched == list(range(60))
 
 
 def test_points_inside_buildings_are_put_beside_the_wall_or_nowhere():

@@ -278,3 +278,11 @@ def test_a_photo_is_a_pinhole_picture_of_the_plane():
         centre = (rows * part).sum() / part.sum(), (columns * part).sum() / part.sum()
         assert int(row) - 5 + centre[0] + 0.5 == pytest.approx(row, abs=0.6)
         assert int(column) - 5 + centre[1] + 0.5 == pytest.approx(column, abs=0.6)
+
+
+def test_landmarks_with_the_very_same_photo_are_not_told_apart():
+    album, photo = one_number_album((0.0, 0.0))
+    found = recognise([photo], album, np.ones((1, 2), dtype=bool))
+    assert found.margin.tolist() == [0.0]
+    assert found.landmark.tolist() == [-1]
+    assert found.sure.tolist() == [False]
