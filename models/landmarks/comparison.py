@@ -41,13 +41,15 @@ class Comparison:
     differences: bool
     silence: float
 
-    def misfit(self, reports: Reports, shift_db: np.ndarray) -> np.ndarray:
+    def misfit(self, reports: Reports, shift_db: np.ndarray, progress: Progress = no_progress) -> np.ndarray:
         """Return the sum of squares [dB²] of each report at each place, shape (n, n_places), float32.
 
         Parameters
         ----------
         shift_db
             What is taken from the RSS of each report [dB], shape (n,).
+        progress
+            Called now and then, to cancel by.
         """
         columns, slot = np.unique(reports.column, return_inverse=True)
         slot = slot.reshape(reports.column.shape)
@@ -73,6 +75,7 @@ class Comparison:
             limit = _whole_limit(reports, shift_db)
             silent = self._silent(reports)
             for one in np.unique(limit).tolist():
+                progress(0.0)
                 rows = np.flatnonzero(limit == one)
                 excess = np.maximum(self.floored_dbm - np.float32(one), 0)
                 squares[rows] += np.float32(self.silence) * (silent[rows] @ (excess * excess))

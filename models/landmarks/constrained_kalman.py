@@ -109,9 +109,10 @@ def _filtered(
     here = np.array([xy_m[0], [0.0, 0.0]])
     first_place = 0.0 if not np.isfinite(sigma_m[0]) else sigma_m[0] ** 2
     there = np.diag([max(first_place, 1e-6), (_FIRST_SPEED_SHARE * motion.top_speed_m_s) ** 2])
+    ways = 2 if motion.smooth else 1  # there, and back
     for row in range(n):
         if row % _ROWS == 0:
-            progress(row / n)
+            progress(row / (ways * n))
         if row:
             gap = float(time_s[row] - time_s[row - 1])
             step = np.array([[1.0, gap], [0.0, 1.0]])
@@ -128,6 +129,8 @@ def _filtered(
         state[row], spread[row] = here, there
     if motion.smooth:
         for row in range(n - 2, -1, -1):
+            if row % _ROWS == 0:
+                progress(1.0 - row / (ways * n))
             gap = float(time_s[row + 1] - time_s[row])
             step = np.array([[1.0, gap], [0.0, 1.0]])
             back = spread[row] @ step.T @ np.linalg.pinv(early_spread[row + 1])

@@ -23,8 +23,8 @@ from ..weights_file import Weights, read_weights, write_weights
 
 #: What a file of fingerprints calls itself.
 KIND = "fingerprints"
-#: Most entries of a table: 2 GiB.
-MOST_ENTRIES = 500_000_000
+#: Most entries of a table (2 GB), and of the part of it that is learned at a time.
+MOST_ENTRIES, _ENTRIES_AT_ONCE = 500_000_000, 4_000_000
 #: A cell that was never heard at a place counts as this much weaker than the weakest report of all [dB].
 BELOW_WEAKEST_DB = 3.0
 #: Kernel weights reach so many standard deviations.
@@ -185,13 +185,15 @@ def learn_fingerprints(
     sums = csr_matrix((rss, at), shape)
     near = _kernel(grid, places, squares, smooth, reach)
     progress(0.4)
-    around = near @ np.bincount(of_square, minlength=len(squares))
-    named = np.asarray((near @ counts).todense())
-    progress(0.7)
-    level = np.asarray((near @ sums).todense())
-    with np.errstate(invalid="ignore", divide="ignore"):
-        level = np.where(named >= least_share * around[:, None], level / named, np.nan).astype(np.float32)
-    level[named == 0] = np.nan
+    least = least_share * (near @ np.bincount(of_square, minlength=len(squares)))
+    level = np.empty((len(places), len(codes)), np.float32)
+    step = max(1, _ENTRIES_AT_ONCE // len(codes))
+    for start in range(0, len(places), step):
+        progress(0.4 + 0.6 * start / len(places))
+        some = slice(start, start + step)
+        named, total = (near[some] @ counts).toarray(), (near[some] @ sums).toarray()
+        received = (named > 0) & (named >= least[some, None])
+        level[some] = np.where(received, total / np.where(received, named, 1.0), np.nan)
     progress(1.0)
     return LookupTable(
         grid,

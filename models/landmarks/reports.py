@@ -10,6 +10,8 @@ from ..trajectory.measurements import Measurements
 
 #: An antenna counts for a window when so many of its records name it.
 _SHARE_OF_WINDOW = 0.5
+#: Records that are averaged at a time: each takes some numbers for every antenna that any of them names.
+_RECORDS_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,19 @@ def gather_reports(known: Measurements, noise_floor_dbm: float, antennas: int, a
     limit = _limits(known, rss, noise_floor_dbm)
     if not average_s or not len(known):
         return strongest(column, rss, limit, antennas)
-    parts = [
-        _averaged(known.time_s[start:stop], column[start:stop], rss[start:stop], limit[start:stop], antennas, average_s)
-        for start, stop in zip(known.starts[:-1], known.starts[1:])
-    ]
+    parts = []
+    for start, stop in zip(known.starts[:-1].tolist(), known.starts[1:].tolist()):
+        time_s = known.time_s[start:stop]
+        for first in range(0, len(time_s), _RECORDS_AT_ONCE):
+            end = min(first + _RECORDS_AT_ONCE, len(time_s))
+            low, high = np.searchsorted(time_s, (time_s[first] - average_s, time_s[end - 1] + average_s)).tolist()
+            rows = slice(start + low, start + high)
+            part = _averaged(time_s[low:high], column[rows], rss[rows], limit[rows], antennas, average_s)
+            parts.append(part.take(slice(first - low, end - low)))
     width = max(part.heard.shape[1] for part in parts)
-    heard = np.full((len(known), width), -1, dtype=np.int32)
-    for start, part in zip(known.starts[:-1], parts):
-        heard[start : start + len(part), : part.heard.shape[1]] = part.heard
+    heard = np.concatenate(
+        [np.pad(part.heard, ((0, 0), (0, width - part.heard.shape[1])), constant_values=-1) for part in parts]
+    )
     return Reports(
         np.concatenate([part.column for part in parts]),
         np.concatenate([part.rss_dbm for part in parts]),

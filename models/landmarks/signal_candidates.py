@@ -16,7 +16,7 @@ import numpy as np
 
 from ..chunks import run_chunks
 from ..errors import InputError
-from ..progress import Progress, no_progress, span
+from ..progress import Progress, no_progress, span, stoppable
 from ..trajectory.measurements import MOST_CELLS, Measurements
 from .candidates import Candidates
 from .comparison import Comparison, estimate_offset
@@ -256,6 +256,7 @@ def best_places(
     apart = _Apart(table, settings.separation_m) if settings.separation_m > 0 else None
     usable = reports.n_antennas >= (2 if settings.offset == DIFFERENCES else 1)
     n_places = len(table.places)
+    watched, check = stoppable(progress)
 
     def work(start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = np.arange(start, stop)
@@ -266,7 +267,7 @@ def best_places(
         if not len(there):
             return place, error, own
         part = reports.take(rows[there])
-        misfit = compared.misfit(part, shift[rows[there]])
+        misfit = compared.misfit(part, shift[rows[there]], check)
         chosen = _smallest(misfit, settings.largest) if apart is None else apart.choose(misfit, settings.largest)
         exact, difference = compared.errors_at(part, chosen, shift[rows[there]])
         order = np.argsort(exact, axis=1, kind="stable")
@@ -277,7 +278,7 @@ def best_places(
         return place, error, own
 
     size = max(1, min(512, _CHUNK_BYTES // (4 * n_places)))
-    parts = run_chunks(work, len(reports), size, threads, progress)
+    parts = run_chunks(work, len(reports), size, threads, watched)
     if not parts:
         return np.empty((0, settings.largest), dtype=np.int64), np.empty((0, settings.largest)), np.empty(0)
     return tuple(np.concatenate([part[index] for part in parts]) for index in range(3))

@@ -39,6 +39,10 @@ class Pattern:
     name: str = ""
     gain_dbi: float = float("nan")
 
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"The antenna pattern must be one of {', '.join(KINDS)}, not '{self.kind}'.")
+
     @property
     def file_tilt_deg(self) -> float:
         """Downtilt of the file's vertical cut [°]: where it attenuates least within 90° of the horizon; 0 for other kinds."""
@@ -85,7 +89,9 @@ class Pattern:
 def _relative(loss_db: np.ndarray | None) -> np.ndarray:
     """Return a cut of a file relative to its peak [dB]."""
     if loss_db is None:
-        raise InputError("A pattern of kind 'file' needs a horizontal and a vertical cut; read one with pattern_file.")
+        raise InputError(
+            "A pattern of kind 'file' needs a horizontal and a vertical cut; read one with read_pattern_file."
+        )
     return loss_db - loss_db.min()
 
 

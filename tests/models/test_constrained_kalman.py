@@ -97,3 +97,12 @@ def test_positions_stay_out_of_buildings():
 def test_records_of_one_moment_are_weighed_by_their_uncertainty():
     found = smoothed(np.zeros(2), np.array([[0.0, 0.0], [10.0, 0.0]]), np.array([1.0, 3.0]), Motion(10.0))
     assert found[1, 0] == pytest.approx(1.0)
+
+
+def test_progress_rises_to_the_end_there_and_back():
+    time_s = np.arange(3000.0)
+    seen = []
+    smoothed(time_s, np.zeros((3000, 2)), np.full(3000, 30.0), Motion(20.0), progress=seen.append)
+    assert len(seen) == 12
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from dcm import brute_force, radio_maps, reports_at, table_of
 from telcoloc.models.errors import Cancelled, InputError
+from telcoloc.models.landmarks import reports as reports_module
 from telcoloc.models.landmarks.lookup import LookupTable
 from telcoloc.models.landmarks.reports import gather_reports
 from telcoloc.models.landmarks.signal_candidates import CandidateSettings, match_signals, signal_candidates
@@ -315,3 +316,33 @@ def test_cancel_is_prompt():
     with pytest.raises(Cancelled):
         signal_candidates(records, table, CandidateSettings(number=40, separation_m=30.0), progress=stop)
     assert time.monotonic() - began < 3
+
+
+def test_means_over_windows_are_the_same_in_pieces(monkeypatch):
+    table = table_of(n=5)
+    place = np.repeat(np.random.default_rng(3).choice(len(table.places), 6), 10)
+    known = reports_at(table, place, 3, error_db=6.0, step_s=0.48).recoded(table.cells)
+    whole = gather_reports(known, table.noise_floor_dbm, 3, 4.0)
+    monkeypatch.setattr(reports_module, "_RECORDS_AT_ONCE", 7)
+    pieces = gather_reports(known, table.noise_floor_dbm, 3, 4.0)
+    np.testing.assert_array_equal(pieces.column, whole.column)
+    np.testing.assert_allclose(pieces.rss_dbm, whole.rss_dbm, atol=1e-9)
+    np.testing.assert_allclose(pieces.limit_dbm, whole.limit_dbm, atol=1e-9)
+    for one, other in zip(pieces.heard, whole.heard):
+        assert set(one[one >= 0]) == set(other[other >= 0])
+
+
+def test_cancel_reaches_a_chunk_that_has_begun():
+    """Unheard antennas are looked at limit by limit, which takes seconds a chunk with a large table."""
+    table = table_of(n=8, size=40)
+    records = reports_at(table, np.random.default_rng(0).choice(len(table.places), 200), 7, error_db=6.0)
+    reports = gather_reports(records.recoded(table.cells), table.noise_floor_dbm, 6)
+    calls = []
+
+    def stop(fraction):
+        calls.append(fraction)
+        if len(calls) == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        CandidateSettings().comparison(table).misfit(reports, np.zeros(len(reports)), stop)

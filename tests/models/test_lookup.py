@@ -7,6 +7,7 @@ import pytest
 from dcm import FLOOR_DBM, radio_maps, reports_at, table_of
 from telcoloc.models.errors import InputError
 from telcoloc.models.grid import Grid
+from telcoloc.models.landmarks import lookup
 from telcoloc.models.landmarks.lookup import (
     BELOW_WEAKEST_DB,
     learn_fingerprints,
@@ -64,7 +65,9 @@ def walk(n=60, seed=0):
 
 
 @pytest.mark.parametrize(("smooth_m", "reach_m", "least"), [(11.0, 22.0, 0.1), (20.0, 40.0, 0.5), (6.0, 0.0, 0.0)])
-def test_fingerprints_are_weighted_means_over_the_records_around(smooth_m, reach_m, least):
+@pytest.mark.parametrize("at_once", [10, 1_000_000])
+def test_fingerprints_are_weighted_means_over_the_records_around(smooth_m, reach_m, least, at_once, monkeypatch):
+    monkeypatch.setattr(lookup, "_ENTRIES_AT_ONCE", at_once)
     records, xy, grid = walk()
     table = learn_fingerprints(records, xy, grid, smooth_m=smooth_m, reach_m=reach_m, least_share=least)
     known = np.isfinite(xy).all(axis=1)

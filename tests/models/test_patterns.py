@@ -187,3 +187,8 @@ def test_a_cut_may_begin_anywhere_and_go_below_zero(first):
     text = f"HORIZONTAL 360\n{rows(lambda angle: 0.1 * abs(around(angle)))}\nVERTICAL 360\n{rows(lambda angle: 0.0)}\n"
     found = parse_pattern(text, "a.msi").horizontal_loss_db
     np.testing.assert_allclose(found, 0.1 * np.abs(around(np.arange(361))), atol=1e-9)
+
+
+def test_a_pattern_of_no_kind_is_refused():
+    with pytest.raises(InputError, match="must be one of omni, 3gpp, gaussian, file, not 'horn'"):
+        Pattern("horn")
