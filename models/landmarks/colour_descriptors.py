@@ -145,10 +145,11 @@ def ycbcr(rgb: np.ndarray) -> np.ndarray:
 
 def dct8(blocks: np.ndarray) -> np.ndarray:
     """Orthonormal two-dimensional DCT-II of blocks (8, 8, c), the same shape."""
-    return np.einsum("ij,jkc,lk->ilc", _DCT, blocks, _DCT)
+    return np.einsum("ij,jkc,lk->ilc", DCT8, blocks, DCT8)
 
 
-_DCT = np.sqrt(np.where(np.arange(8) == 0, 1 / 8, 1 / 4))[:, None] * np.cos(
+#: Rows of the orthonormal DCT-II of eight values, shape (8, 8).
+DCT8 = np.sqrt(np.where(np.arange(8) == 0, 1 / 8, 1 / 4))[:, None] * np.cos(
     np.pi / 8 * np.arange(8)[:, None] * (np.arange(8)[None, :] + 0.5)
 )
 

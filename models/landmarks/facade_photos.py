@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from .colour_descriptors import DCT8
 from .facades import ABOVE_M, SCALE, SIGNS, WIDTH_M, WOODS, Facade, make_facade, pick
 
 #: Size of photos (width, height) [px] and the horizontal angle of view of a phone [°].
@@ -232,15 +233,12 @@ def _compressed(picture: np.ndarray, quality: int) -> np.ndarray:
     padded = np.pad(picture, ((0, -rows % 8), (0, -columns % 8), (0, 0)), mode="edge")
     ycc = padded @ _TO_YCC.T
     blocks = ycc.reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8, 3)
-    frequencies = np.einsum("ui,aibjc,vj->aubvc", _COSINES, blocks - 128.0, _COSINES, optimize=True)
+    frequencies = np.einsum("ui,aibjc,vj->aubvc", DCT8, blocks - 128.0, DCT8, optimize=True)
     coarse = steps[None, :, None, :, None] * np.array([1.0, 2.0, 2.0])
     frequencies = np.round(frequencies / coarse) * coarse
-    blocks = np.einsum("ui,aubvc,vj->aibjc", _COSINES, frequencies, _COSINES, optimize=True) + 128.0
+    blocks = np.einsum("ui,aubvc,vj->aibjc", DCT8, frequencies, DCT8, optimize=True) + 128.0
     rgb = blocks.reshape(padded.shape)[:rows, :columns] @ np.linalg.inv(_TO_YCC).T
     return np.clip(np.round(rgb), 0, 255).astype(np.uint8)
 
 
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-_COSINES = np.sqrt(np.where(np.arange(8) == 0, 1 / 8, 1 / 4))[:, None] * np.cos(
-    np.pi / 8 * np.arange(8)[:, None] * (np.arange(8)[None, :] + 0.5)
-)
