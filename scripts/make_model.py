@@ -15,9 +15,11 @@ from qgis.core import (
     QgsProcessingModelChildParameterSource,
     QgsProcessingModelOutput,
     QgsProcessingModelParameter,
+    QgsProcessingParameterExtent,
     QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterFile,
+    QgsProcessingParameterNumber,
 )
 from qgis.PyQt.QtCore import QMetaType, QPointF
 
@@ -257,6 +259,74 @@ def trajectories() -> QgsProcessingModelAlgorithm:
     return model
 
 
+def landmark_tracking() -> QgsProcessingModelAlgorithm:
+    """Cells, buildings, measurements and recognised landmarks in; the path over the city map and all that it was chosen from out."""
+    model = QgsProcessingModelAlgorithm("Landmark tracking", "TelcoLoc", "telcoloc")
+    vector, number = QgsProcessing.SourceType, QgsProcessingParameterNumber
+    inputs = (
+        QgsProcessingParameterFeatureSource("cells", "Cells", [vector.TypeVectorPoint]),
+        QgsProcessingParameterFeatureSource("buildings", "Buildings", [vector.TypeVectorPolygon]),
+        QgsProcessingParameterExtent("area", "Area (empty: around the cells)", optional=True),
+        number("cell_size", "Side of the grid's cells [m]", number.Type.Double, 10.0, False, 0.5),
+        QgsProcessingParameterFeatureSource("measurements", "Measurements", [vector.TypeVector]),
+        QgsProcessingParameterFeatureSource("streets", "Streets", [vector.TypeVectorLine], optional=True),
+        QgsProcessingParameterFeatureSource("landmarks", "Landmarks", [vector.TypeVectorPoint], optional=True),
+        QgsProcessingParameterFeatureSource("matches", "Recognised landmarks", [vector.TypeVector], optional=True),
+        number("top_speed", "Top speed [m/s]", number.Type.Double, 20.0, False, 0.1, 200.0),
+    )
+    add_inputs(model, inputs)
+    given, made, value = Source.fromModelParameter, Source.fromChildOutput, Source.fromStaticValue
+    child(
+        model,
+        "maps",
+        "telcoloc:pathlossmaps",
+        "Path loss maps",
+        (230, 180),
+        INPUT=[given("cells")],
+        BUILDINGS=[given("buildings")],
+        EXTENT=[given("area")],
+        CELL_SIZE=[given("cell_size")],
+        REACH=[value(2000.0)],
+    )
+    child(
+        model,
+        "candidates",
+        "telcoloc:signalcandidates",
+        "Signal candidates",
+        (460, 310),
+        INPUT=[given("measurements")],
+        RADIO_MAPS=[made("maps", "RADIO_MAPS")],
+    )
+    child(
+        model,
+        "path",
+        "telcoloc:tracklandmarks",
+        "Track with landmarks",
+        (690, 440),
+        {
+            "PATH": ("path", "Path"),
+            "LINES": ("lines", "Lines"),
+            "EDGES": ("edges", "Edges"),
+            "CANDIDATES": ("candidates", "Candidates"),
+        },
+        INPUT=[made("candidates", "CANDIDATES")],
+        BUILDINGS=[given("buildings")],
+        STREETS=[given("streets")],
+        LANDMARKS=[given("landmarks")],
+        MATCHES=[given("matches")],
+        TOP_SPEED=[given("top_speed")],
+    )
+    model.setHelpContent(
+        {
+            "ALG_DESC": "Computes radio maps of the cells within 2 km of the area, finds for each measurement report the places where it "
+            "fits best, and chooses the path between these over the streets, or around the buildings where there are none, through the "
+            "landmarks that were recognised. Measurements are as 'Import measurements' writes them.",
+            "ALG_CREATOR": "TelcoLoc",
+        }
+    )
+    return model
+
+
 def main() -> None:
     """Write the model files."""
     application = QgsApplication([], False)
@@ -266,7 +336,7 @@ def main() -> None:
 
     Processing.initialize()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for build in (districts, trajectories):
+    for build in (districts, trajectories, landmark_tracking):
         target = FOLDER / f"{build.__name__}.model3"
         if not build().toFile(str(target)):
             raise SystemExit(f"{target} could not be written")

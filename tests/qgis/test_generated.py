@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qgis.core import Qgis
 from shapely import wkb
@@ -177,6 +178,54 @@ def test_the_model_of_trajectories_tells_time_spent(headless, tmp_path):
     found = Counter({row[:2]: row[4] for row in hours})
     wrong = sum((where - found).values()) / len(truth)
     assert wrong < 0.12, "share of the reports in a wrong district"
+
+
+@pytest.mark.qgis_process
+def test_the_model_of_landmark_tracking_goes_through_landmarks(headless, tmp_path):
+    """Cells to path in one step: everywhere an instant, and at a recognised landmark where it is; without landmarks it runs as well."""
+    unknown, records = shutil.copy(CITY.with_name("measurements_unlabelled.csv"), tmp_path), str(tmp_path / "r.gpkg")
+    headless("telcoloc:importmeasurements", INPUT=str(unknown), OUTPUT=records)
+    truth = [
+        (device, time, np.array(shape(geometry).coords[0]))
+        for device, time, geometry in rows(CITY, "walks_truth", ["device", "time", "geom"])
+    ]
+    places = {
+        name: np.array(shape(geometry).coords[0]) for name, geometry in rows(CITY, "landmarks", ["landmark_id", "geom"])
+    }
+    seen = {}
+    for name, place in places.items():
+        device, time, gap = min(
+            ((device, time, np.hypot(*(xy - place))) for device, time, xy in truth), key=lambda each: each[2]
+        )
+        if gap < 5 and device == "car-2":
+            seen[device, time] = name
+    assert len(seen) >= 2
+    matches = tmp_path / "matches.csv"  # of some other recogniser
+    matches.write_text(
+        "device,time,landmark_id\n" + "".join(f"{device},{time},{name}\n" for (device, time), name in seen.items())
+    )
+    given = {
+        "cells": f"{CITY}|layername=cells",
+        "buildings": f"{CITY}|layername=buildings",
+        "area": "499000,501300,4997500,4999500",
+        "cell_size": 25,
+        "measurements": records,
+        "streets": f"{CITY}|layername=streets",
+    }
+    made = {}
+    for run, more in (
+        ("with", {"landmarks": f"{CITY}|layername=landmarks", "matches": str(matches)}),
+        ("without", {}),
+    ):
+        results = {name: str(tmp_path / f"{run}_{name}.gpkg") for name in ("path", "lines", "edges", "candidates")}
+        assert headless(MODELS / "landmark_tracking.model3", **given, **more, **results) == results
+        path = rows(results["path"], f"{run}_path", ["device", "time", "geom", "landmark_id"])
+        assert sorted(row[:2] for row in path) == sorted(row[:2] for row in truth)
+        made[run] = {row[:2]: row[2:] for row in path}
+    assert {at: name for at, (_, name) in made["with"].items() if name} == seen
+    assert not any(name for _, name in made["without"].values())
+    for at, name in seen.items():
+        assert np.hypot(*(np.array(shape(made["with"][at][0]).coords[0]) - places[name])) < 25  # put on the street
 
 
 def shape(blob):
