@@ -44,7 +44,8 @@ class TrackSettings:
     kalman, smooth
         Whether the constrained Kalman filter runs over the path, and whether it looks back as well (Rauch-Tung-Striebel).
     sigma_m, landmark_sigma_m
-        Standard deviation of candidates and of landmarks along each axis, for the filter [m].
+        Standard deviation of candidates and of landmarks along each axis, for the filter [m]. Small for landmarks: the filtered path
+        goes through them as well, although photos are taken some metres off.
     acceleration_m_s2
         Change of velocity in a second along each axis, for the filter.
     landmark_range_m
@@ -64,7 +65,7 @@ class TrackSettings:
     kalman: bool = False
     smooth: bool = True
     sigma_m: float = 30.0
-    landmark_sigma_m: float = 10.0
+    landmark_sigma_m: float = 1.0
     landmark_range_m: float = 25.0
     acceleration_m_s2: float = 1.0
     predict_s: float = 0.0

@@ -25,6 +25,8 @@ from .track import CANDIDATE, FILLED, HYBRID, LANDMARK, NON_HYBRID, Edges, Track
 _NEARER = 1e-3
 #: Most sentences about broken paths.
 _MOST_MESSAGES = 10
+#: Most times that one of them names.
+_MOST_TIMES = 5
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,10 @@ def _edges(nodes: _Nodes, graphs: list[tuple[int, Graph, Paths]]) -> Edges:
     return Edges(instant, instant_to, of[one], of[other], place[one], place[other], weight, forwarding, chosen)
 
 
+def _utc(time_s: float) -> str:
+    return str(np.datetime64(round(time_s), "s")).replace("T", " ")
+
+
 def _messages(candidates: Candidates, part: np.ndarray) -> tuple[str, ...]:
     """What the tracks lack, in sentences."""
     found: list[str] = []
@@ -357,7 +363,15 @@ def _messages(candidates: Candidates, part: np.ndarray) -> tuple[str, ...]:
                 "part of its own; give a higher top speed or more slack."
             )
         elif parts > 1:
-            text = f"Trajectory '{name}' is in {parts:,} parts: {parts - 1:,} times no candidate could be reached from those before."
+            begins = [
+                int(np.flatnonzero(mine == number)[0]) + start for number in range(1, min(parts, _MOST_TIMES + 1))
+            ]
+            times = ", ".join(_utc(candidates.time_s[row]) for row in begins)
+            rest = parts - 1 - len(begins)
+            text = (
+                f"Trajectory '{name}' is in {parts:,} parts: the candidates of {times}{f' and {rest:,} further times' if rest else ''} "
+                "(UTC) cannot be reached from those before."
+            )
         else:
             continue
         if len(found) < _MOST_MESSAGES:
