@@ -51,9 +51,6 @@ LEAST_MARGIN_M, LONE_MARGIN_M = 500.0, 1000.0
 AROUND_M = 100.0
 #: An EXTENT farther than this from all transmitters is a mistake [m].
 FARTHEST_M = 100_000.0
-#: Bytes in memory per cell of the grid: per transmitter (its map), and per thread (the paths from one transmitter to all cells, as
-#: measured with 1 m cells of Munich), which `dominantpath` needs more of.
-BYTES_PER_TRANSMITTER, BYTES_PER_THREAD, BYTES_PER_THREAD_OF_DOMINANT_PATH = 6, 150, 350
 
 
 class PathLossMaps(TelcoLocAlgorithm):
@@ -287,6 +284,8 @@ class PathLossMaps(TelcoLocAlgorithm):
             around.include(QgsPointXY(x_m, y_m))
         around.grow(AROUND_M)
         buildings = read_buildings(run, crs, around, run.progress.phase(self.tr("Reading buildings"), 0.01, 0.05))
+        if buildings is not None:
+            _check_corners(run, model, grid, len(transmitters), len(buildings.xy_m))
         job = RadioMapJob(
             transmitters=transmitters,
             grid=grid,
@@ -361,6 +360,8 @@ def _grid(
     InputError
         More cells than the memory budget holds.
     """
+    from ..models.radio.memory import needed_mb
+
     parameters = run.parameters
     if extent is None:
         margin = parameters.number("MARGIN")
@@ -376,8 +377,7 @@ def _grid(
         coarser = f" instead of {wanted:g} m, so that all bands together have no more than {MOST_VALUES:,} values"
         run.info(f"Grid of {cell_size:g} m{coarser if cell_size > wanted else ''}; CELL_SIZE and EXTENT change it.")
     n_cells = area / cell_size**2
-    per_thread = BYTES_PER_THREAD_OF_DOMINANT_PATH if model == "dominantpath" else BYTES_PER_THREAD
-    mb = n_cells * (BYTES_PER_TRANSMITTER * len(transmitters) + per_thread * run.threads) / 2**20
+    mb = needed_mb(model, n_cells, len(transmitters), run.threads)
     budget_mb = parameters.number("MAX_MEMORY_MB")
     if mb > budget_mb:
         raise InputError(
@@ -386,6 +386,25 @@ def _grid(
             "or a REACH that leaves cells out."
         )
     return Grid.covering(bounds, cell_size, crs.toWkt(Qgis.CrsWktVariant.Preferred))
+
+
+def _check_corners(run: Run, model: str, grid: Grid, n_transmitters: int, n_corners: int) -> None:
+    """Refuse footprints of more corners than the memory budget holds.
+
+    Raises
+    ------
+    InputError
+        When it does not.
+    """
+    from ..models.radio.memory import needed_mb
+
+    mb = needed_mb(model, grid.size, n_transmitters, run.threads, n_corners)
+    budget_mb = run.parameters.number("MAX_MEMORY_MB")
+    if mb > budget_mb:
+        raise InputError(
+            f"BUILDINGS has {n_corners:,} corners on the map, with which {model} needs {mb:,.0f} MB; {budget_mb:,.0f} MB are allowed. "
+            "Use simpler footprints, a smaller EXTENT, MODEL 'cost231wi', or a higher MAX_MEMORY_MB."
+        )
 
 
 def _default_margin_m(places_m: np.ndarray) -> float:

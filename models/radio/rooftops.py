@@ -22,7 +22,7 @@ _LEAST_M = 1.0
 #: Below this ν an edge costs nothing (P.526-15 clause 4.1).
 _CLEAR = -0.78
 #: Pairs of a place and an edge looked at together.
-_PAIRS_AT_ONCE = 1_000_000
+_PAIRS_AT_ONCE = 100_000
 
 
 def knife_edge_db(nu: np.ndarray) -> np.ndarray:

@@ -324,6 +324,18 @@ def test_large_grids_are_coarser_or_refused(maps, no_maps):
     )
 
 
+def test_footprints_with_too_many_corners_are_refused(no_maps):
+    angle = np.linspace(0, 2 * np.pi, 50_001)
+    ring = ", ".join(f"{X + 150 + 40 * c:.5f} {Y + 150 + 40 * s:.5f}" for c, s in zip(np.cos(angle), np.sin(angle)))
+    round_house = layer_of([(f"Polygon (({ring}))", 20.0)], UTM, "height_m:double", "Polygon", "buildings")
+    no_maps(
+        r"BUILDINGS has 50,0\d\d corners on the map, with which dominantpath needs 7\d MB; 64 MB are allowed\. Use simpler footprints, .*",
+        BUILDINGS=round_house,
+        MODEL="dominantpath",
+        MAX_MEMORY_MB=64,
+    )
+
+
 def test_reach_leaves_far_cells_out(maps, no_maps):
     far = (*CELLS, (900, 100, "c", 30.0, 0.0, 0.0, 65.0, 800.0, 60.0))  # 600 m east of the map
     assert list(maps(INPUT=cells(far))[1]) == ["a1", "a2", "b", "c"]
