@@ -13,7 +13,6 @@ from kit import NEEDS_DATA, SHARED_DATA, Skipped
 from scipy import ndimage
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import dijkstra
-
 from telcoloc.models.grid import Grid
 from telcoloc.models.radio.buildings import Buildings, buildings_of_polygons
 from telcoloc.models.radio.journeys import MOTIONS, Journey, Route, journey, travel
@@ -43,6 +42,8 @@ FLUCTUATION_DB = 4.0
 #: Cars keep this far from walls [m] where they can, and travel at most so fast [km/h].
 CLEARANCE_M, LIMIT_KMH = 12.0, 50.0
 ROUTE_CELL_M = 5.0
+#: The footprints end somewhere; farther than this from any of them [m] is not the city any more.
+MOST_OPEN_M = 45.0
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,12 @@ class Roads:
         self.grid = city_grid(buildings, ROUTE_CELL_M, -10.0)
         fine = city_grid(buildings, 1.0, -10.0)
         clear_fine = ndimage.distance_transform_edt(buildings.heights_on(fine) == 0)
+        clear_fine[clear_fine > MOST_OPEN_M] = 0.0  # beyond the last houses there is no city
         at = fine.cells_of(self.grid.centres(np.arange(self.grid.size)))
         clear = np.where(at >= 0, clear_fine.ravel()[np.maximum(at, 0)], 0.0).reshape(self.grid.shape)
         self.clear_m = np.minimum(clear, CLEARANCE_M)
         free = clear >= 2.5
-        label, _ = ndimage.label(free, np.ones((3, 3)))
+        label, _ = ndimage.label(free)
         largest = np.bincount(label[label > 0]).argmax()
         self.free = label == largest
         # Goals: where it is locally widest, thus in streets and squares and not along walls.
@@ -135,6 +137,8 @@ class Roads:
             a = (slice(0, h - dy), slice(max(0, -dx), w - max(0, dx)))
             b = (slice(dy, h), slice(max(0, dx), w + min(0, dx)))
             both = self.free[a] & self.free[b]
+            if dx and dy:  # not through the gap between two houses that touch at a corner
+                both &= self.free[a[0], b[1]] & self.free[b[0], a[1]]
             rows.append(cell[a][both])
             columns.append(cell[b][both])
             costs.append((np.hypot(dx, dy) * ROUTE_CELL_M * (slow[a] + slow[b]) / 2)[both])
@@ -171,7 +175,9 @@ class Roads:
 class RadioTruth:
     """What is really received: the dominant path, shadowing of the place, and what fluctuates with the moment."""
 
-    def __init__(self, buildings: Buildings, transmitters: Transmitters, model: str = "dominantpath", threads: int = 2) -> None:
+    def __init__(
+        self, buildings: Buildings, transmitters: Transmitters, model: str = "dominantpath", threads: int = 2
+    ) -> None:
         self.transmitters = transmitters
         self.site = np.arange(len(transmitters)) // 3
         grid = city_grid(buildings, ROUTE_CELL_M)

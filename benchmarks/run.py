@@ -40,6 +40,8 @@ NAMES = (
     "import_speed",
     "match_speed",
     "landmark_matching",
+    "munich_tracking",
+    "tracking_real",
     "tfg_speed",
     "radio_maps_speed",
     "mr_table4",

@@ -114,8 +114,8 @@ def run(quick: bool) -> kit.Report:
     """Both sets, five folds over whole trajectories."""
     report = kit.Report(
         TITLE,
-        f"Five folds over whole trajectories, the same ones for all; errors: median / mean / 90 % [m], means over folds. *DCM*: the best place "
-        f"of a table on a {CELL_M:g} m grid by squared error over the six strongest cells. *learned*: fingerprints of the other "
+        f"Five folds over whole trajectories, the same ones for all; errors: median / mean / 90 % [m], means over folds. *DCM*: the best "
+        f"place of a table on a {CELL_M:g} m grid by squared error over the six strongest cells. *learned*: fingerprints of the other "
         "trajectories. *3gpp*, *cost231wi*: predicted from the heights, azimuths and powers the set states, without footprints (there are "
         "none of Shanghai), the device's offset estimated; nothing is learned from positions. *TFG*: the graph over 60 candidates on "
         f"RSS averaged over 10 s, without a map, top speed {TOP_SPEED_M_S:g} m/s. The localizers are those of `localizemeasurements`.",
