@@ -168,7 +168,7 @@ class MatchLandmarks(TelcoLocAlgorithm):
             self.tr(
                 "The photos that show a landmark, as points of the landmarks: device, time, time_s, photo, landmark_id, kind, votes (how "
                 "many descriptors have it among their nearest), distance (1 is typical of different landmarks), margin, and fiducial (1 or "
-                "0). 'Track landmarks' reads it."
+                "0). 'Track with landmarks' reads it."
             ),
         )
         self.add(

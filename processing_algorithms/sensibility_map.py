@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from ..models.progress import Progress
 
 NODATA = -9999.0
+#: Places tried by default are so far apart [m], and farther where more pairs of them and places of the table would be compared than this:
+#: about a minute on two cores.
+SPACING_M, MOST_COMPARED = 20.0, 150e6
 
 
 class SensibilityMap(TelcoLocAlgorithm):
@@ -137,14 +141,17 @@ class SensibilityMap(TelcoLocAlgorithm):
         for name, label, kind, default, low, high, text in (
             ("CORRELATION", "Correlation of the error [m] (simulation)", number.Type.Double, 50.0, 0.1, 1e5,
              "Distance at which the error's correlation has fallen to 1/e [m]."),
-            ("SPACING", "Spacing of places tried [m] (simulation)", number.Type.Double, 20.0, 0.1, 1e5,
-             "In every repeat, one place in each square of this side is tried [m]."),
+            ("SPACING", "Spacing of places tried [m] (simulation)", number.Type.Double, None, 0.1, 1e5,
+             "In every repeat, one place in each square of this side is tried [m]. Empty: 20 m, more where the table has so many places "
+             "that this would take minutes (the log says so)."),
             ("REPEATS", "Repeats (simulation)", number.Type.Integer, 3, 1, 1000, "How many fields of errors are drawn."),
             ("SEED", "Seed (simulation)", number.Type.Integer, 0, 0, 2**31 - 1, "Of the errors and the places tried."),
             ("RADIUS", "Reach of a measurement [m]", number.Type.Double, 50.0, 0.1, 1e5,
              "With INPUT: the map stays empty farther than this from every measurement [m]."),
         ):  # fmt: skip
-            self.add(number(name, self.tr(label), kind, default, False, low, high), self.tr(text), advanced=True)
+            self.add(
+                number(name, self.tr(label), kind, default, default is None, low, high), self.tr(text), advanced=True
+            )
         self.add(
             number("D_MAX", self.tr("Largest distance [m]"), number.Type.Double, None, True, 0.1),
             self.tr(
@@ -218,7 +225,7 @@ class SensibilityMap(TelcoLocAlgorithm):
             settings_of(run),
             parameters.number("ERROR"),
             correlation_m=parameters.number("CORRELATION"),
-            spacing_m=parameters.number("SPACING"),
+            spacing_m=_spacing_m(run, table),
             repeats=parameters.integer("REPEATS"),
             d_max_m=parameters.number("D_MAX"),
             seed=parameters.integer("SEED"),
@@ -253,6 +260,22 @@ class SensibilityMap(TelcoLocAlgorithm):
         fewer = "" if len(places) == number else f" (no more of the {number:,} asked for would help)"
         run.info(f"{len(places):,} places{fewer} cover {places.covered[-1]:.0%} of the sum of all sensibility.")
         return places
+
+
+def _spacing_m(run: Run, table: LookupTable) -> float:
+    """SPACING, else one that a simulation has done with in a minute or so: each place tried is compared with all places."""
+    given = run.parameters.number("SPACING")
+    if given is not None:
+        return given
+    side_m = table.grid.cell_size_m
+    spacing_m = side_m * math.ceil(len(table.places) * math.sqrt(run.parameters.integer("REPEATS") / MOST_COMPARED))
+    if spacing_m <= max(SPACING_M, side_m):
+        return SPACING_M
+    run.info(
+        f"Places {spacing_m:g} m apart are tried, not {SPACING_M:g} m, because the table has {len(table.places):,} places; SPACING "
+        "changes it."
+    )
+    return spacing_m
 
 
 def _write_raster(run: Run, found: Sensibility, progress: Progress) -> None:

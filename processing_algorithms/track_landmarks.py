@@ -89,7 +89,7 @@ class TrackLandmarks(TelcoLocAlgorithm):
                 "Candidates or measurements",
                 table,
                 False,
-                "CANDIDATES of 'Find signal candidates', or points of any program with a field of times, several per time. With "
+                "CANDIDATES of 'Signal candidates', or points of any program with a field of times, several per time. With "
                 "RADIO_MAPS: measurements as 'Import measurements' writes them.",
             ),
             (
@@ -326,7 +326,7 @@ class TrackLandmarks(TelcoLocAlgorithm):
                 20,
                 1,
                 1000,
-                "How many places of RADIO_MAPS are kept for each measurement.",
+                "How many places of RADIO_MAPS are kept for each measurement; they are chosen as 'Signal candidates' does by default.",
                 True,
             ),
         ):

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 PART_ROWS = 16_384
 #: A point as WKB: byte order, kind, x, y.
 _POINT_BYTES = 21
+#: Characters that a Shapefile keeps of a field's name.
+_SHAPEFILE_NAME = 10
 
 
 @dataclass(frozen=True)
@@ -361,9 +363,13 @@ def fields_by_lower(source: QgsProcessingFeatureSource) -> dict[str, str]:
 
 
 def recognised(source: QgsProcessingFeatureSource, names: Iterable[str]) -> str | None:
-    """The field that is known by the first of `names`, in lower case, that occurs; None when none does."""
+    """The field that is known by the first of `names`, in lower case, that occurs; None when none does.
+
+    Shapefiles keep ten characters of a name, so these count as the name, too.
+    """
     by_lower = fields_by_lower(source)
-    return next((by_lower[name] for name in names if name in by_lower), None)
+    written = (kept for name in names for kept in (name, name[:_SHAPEFILE_NAME]))
+    return next((by_lower[name] for name in written if name in by_lower), None)
 
 
 def features_of(

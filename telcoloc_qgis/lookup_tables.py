@@ -44,6 +44,8 @@ OFFSETS = ("estimate", "differences", "none")
 #: Reports that follow each other faster than this [s] are averaged over this [s] when AVERAGE is not given: fast fluctuation falls, and a
 #: car moves some tens of metres.
 QUICK_S, AVERAGE_S = 2.0, 5.0
+#: Candidates of one instant are at least so far apart by default [m].
+SEPARATION_M = 30.0
 #: Streets so much farther than the places are still read [m].
 _AROUND_M = 100.0
 
@@ -170,7 +172,13 @@ def add_matching_parameters(algorithm: TelcoLocAlgorithm) -> None:
     )
     algorithm.add(
         number(
-            "SEPARATION", algorithm.tr("Distance between candidates [m]"), number.Type.Double, 30.0, False, 0.0, 1e6
+            "SEPARATION",
+            algorithm.tr("Distance between candidates [m]"),
+            number.Type.Double,
+            SEPARATION_M,
+            False,
+            0.0,
+            1e6,
         ),
         algorithm.tr(
             "Candidates of one instant are at least so far apart, so that they do not all fill one block; 0: no matter."
@@ -252,15 +260,7 @@ def settings_of(run: Run, records: Measurements | None = None, most: int | None 
     parameters = run.parameters
     average_s = parameters.number("AVERAGE")
     if average_s is None:
-        average_s = 0.0
-        if records is not None:
-            gaps = np.diff(records.time_s)[np.diff(records.trajectory) == 0]
-            step_s = float(np.median(gaps)) if len(gaps) else np.inf
-            if step_s < QUICK_S:
-                average_s = AVERAGE_S
-                run.info(
-                    f"Records follow each other within {step_s:.2g} s, so RSS is averaged over {AVERAGE_S:g} s (AVERAGE)."
-                )
+        average_s = 0.0 if records is None else usual_average_s(run, records)
     return CandidateSettings(
         number=parameters.integer("NUMBER"),
         most=most,
@@ -270,6 +270,16 @@ def settings_of(run: Run, records: Measurements | None = None, most: int | None 
         separation_m=parameters.number("SEPARATION"),
         unheard_weight=parameters.number("UNHEARD"),
     )
+
+
+def usual_average_s(run: Run, records: Measurements) -> float:
+    """Window over which RSS is averaged when nothing is said [s]: none unless records follow each other quickly."""
+    gaps = np.diff(records.time_s)[np.diff(records.trajectory) == 0]
+    step_s = float(np.median(gaps)) if len(gaps) else np.inf
+    if step_s >= QUICK_S:
+        return 0.0
+    run.info(f"Records follow each other within {step_s:.2g} s, so RSS is averaged over {AVERAGE_S:g} s.")
+    return AVERAGE_S
 
 
 def read_sensibility(

@@ -22,6 +22,7 @@ from qgis.core import (
 
 from ..models.errors import InputError
 from .columns import checked_layer, recognised
+from .crs import name_of
 from .sites import id_text, listed
 
 if TYPE_CHECKING:
@@ -133,15 +134,12 @@ def read_streets(
             f"{listed(unknown)}."
         )
     if not lines:
-        if far:
+        if not far and (missing or empty):
             raise InputError(
-                f"{parameter}: none of the {far:,} streets of layer '{layer}' is near the points. Check the CRS of both layers."
+                f"{parameter}: none of the {len(missing) + len(empty):,} features of layer '{layer}' is a line with a length."
             )
-        raise InputError(
-            f"{parameter}: none of the {len(missing) + len(empty):,} features of layer '{layer}' is a line with a length."
-            if missing or empty
-            else f"{parameter}: no street of layer '{layer}' is near the points. Check the CRS of both layers."
-        )
+        which = f"none of the {far:,} streets" if far else "no street"
+        raise InputError(f"{parameter}: {which} of layer '{layer}' is near the points. {_what_to_check(source)}")
     first = np.concatenate([[0], np.cumsum([len(line) for line in lines])])
     streets = build_streets(
         np.concatenate(lines), first, np.array(travel), progress=lambda fraction: progress(0.9 + fraction / 10)
@@ -150,6 +148,17 @@ def read_streets(
         f"{len(lines):,} streets near the points make a network of {len(streets):,} edges and {len(streets.node_xy_m):,} nodes."
     )
     return StreetLayer(streets, np.array(ids, dtype=np.int64), layer)
+
+
+def _what_to_check(source: QgsProcessingFeatureSource) -> str:
+    """What may be wrong with the CRS of a layer that lies elsewhere."""
+    crs, extent = source.sourceCrs(), source.sourceExtent()
+    if not crs.isGeographic() and QgsRectangle(-180, -90, 180, 90).contains(extent):
+        return (
+            f"Its coordinates, such as {extent.xMinimum():.4f}, {extent.yMinimum():.4f}, look like degrees, but its CRS is {name_of(crs)}: "
+            "set the right one with Layer > Set CRS of Layer."
+        )
+    return "Check the CRS of both layers."
 
 
 def _oneway_field(run: Run, source: QgsProcessingFeatureSource, parameter: str | None) -> str | None:

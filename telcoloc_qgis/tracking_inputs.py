@@ -13,6 +13,7 @@ from ..models.grid import Grid
 from .buildings import read_buildings
 from .candidates import read_candidates
 from .landmarks import read_landmarks, read_matches
+from .lookup_tables import OFFSETS, SEPARATION_M, usual_average_s
 from .measurements import read_measurements
 from .radio_maps import read_radio_maps
 from .sites import counted, listed
@@ -42,8 +43,8 @@ def read_input(run: Run) -> tuple[Candidates, QgsCoordinateReferenceSystem]:
     if not rasters:
         if not normal_form.missing(source.fields().names()):
             raise InputError(
-                f"INPUT: layer '{source.sourceName()}' holds measurements; give RADIO_MAPS, too, or make candidates of it with 'Find "
-                "signal candidates'."
+                f"INPUT: layer '{source.sourceName()}' holds measurements; give RADIO_MAPS, too, or make candidates of it with 'Signal "
+                "candidates'."
             )
         return read_candidates(run, source, "INPUT", progress=progress)
     from ..models.landmarks.lookup import LookupTable
@@ -56,7 +57,12 @@ def read_input(run: Run) -> tuple[Candidates, QgsCoordinateReferenceSystem]:
     found = signal_candidates(
         records,
         LookupTable.from_radio_maps(maps),
-        CandidateSettings(number=run.parameters.integer("CANDIDATE_COUNT")),
+        CandidateSettings(
+            number=run.parameters.integer("CANDIDATE_COUNT"),
+            offset=OFFSETS[0],
+            average_s=usual_average_s(run, records),
+            separation_m=SEPARATION_M,
+        ),
         threads=run.threads,
         progress=run.progress.phase(run.parameters.algorithm.tr("Finding candidates"), 0.15, 0.25),
     )

@@ -162,6 +162,14 @@ def test_matches_of_ours(read):
     assert "MATCHES: 1 rows name no landmark." in ran.infos
 
 
+def test_names_that_a_shapefile_cut_are_known(read):
+    (found, _), _ = read(landmarks(fields=FIELDS.replace("landmark_id", "landmark_i")))
+    assert found.ids == ("church", "kiosk", "tower")
+    rows = [("2024-05-01T08:00:00Z", "church", "nave")]
+    found, _ = read(landmarks(), table(rows, "time:string,landmark_i:string,name:string"))
+    assert found.landmark.tolist() == [0]
+
+
 def test_matches_of_any_other_recogniser(read):
     rows = [(1714550400.5, "church"), (1714550401.0, "castle"), (None, "tower"), (1714550402.0, "tower")]
     found, ran = read(landmarks(), table(rows, "timestamp:double,landmark:string"))

@@ -42,6 +42,20 @@ def test_a_simulated_map_is_from_0_to_1_outside_of_buildings(sensibility):
     assert ran["CRS"].startswith(UTM)
 
 
+def test_large_tables_are_tried_at_fewer_places_unless_said_otherwise(sensibility, monkeypatch):
+    from telcoloc.processing_algorithms import sensibility_map
+
+    plain, *_ = sensibility()
+    assert "apart are tried" not in plain.text
+    places = int(np.isfinite(rss_dbm()[0]).sum())
+    monkeypatch.setattr(sensibility_map, "MOST_COMPARED", places * 3 * 100)  # a hundred places in each of three repeats
+    ran, *_ = sensibility()
+    assert "m apart are tried, not 20 m" in ran.text
+    assert 150 < ran["SAMPLES"] < 400  # a square at the edge may be a part of one
+    asked, *_ = sensibility(SPACING=20)
+    assert asked["SAMPLES"] == plain["SAMPLES"]
+
+
 def test_places_are_in_the_worst_areas_and_apart(sensibility):
     ran, values, places = sensibility(LANDMARK_RADIUS=60, LANDMARK_SPACING=80)
     xy = xy_of(ran["LANDMARK_PLACES"])

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 from processing_helpers import Ran, collecting_feedback, layer_of
-from qgis.core import QgsProcessingContext, QgsProject, QgsVectorLayer, QgsWkbTypes
+from qgis.core import QgsCoordinateReferenceSystem, QgsProcessingContext, QgsProject, QgsVectorLayer, QgsWkbTypes
 
 UTM, DEGREES = "EPSG:32633", "EPSG:4326"
 X, Y = 500_000.0, 5_800_000.0
@@ -141,6 +141,19 @@ def test_the_map_may_be_streets_in_degrees_and_one_ways_are_kept(track, run):
         assert ran["PART_COUNT"] == 1
 
 
+def test_streets_in_degrees_whose_crs_is_in_metres_are_told_apart(refused, run):
+    mistaken = reprojected(run, streets(), DEGREES)
+    mistaken.setCrs(QgsCoordinateReferenceSystem(UTM))
+    refused(
+        "tracklandmarks",
+        r"STREETS: none of the 2 streets of layer '.*' is near the points\. Its coordinates, such as \d+\.\d{4}, \d+\.\d{4}, look like "
+        r"degrees, but its CRS is EPSG:\d+ \(.*\): set the right one with Layer > Set CRS of Layer\.",
+        INPUT=candidates(),
+        STREETS=mistaken,
+        PATH="TEMPORARY_OUTPUT",
+    )
+
+
 def test_all_layers_may_be_in_degrees(track, run):
     plain, _ = track(BUILDINGS=buildings(), LANDMARKS=landmarks(), MATCHES=matches())
     in_degrees, read = track(
@@ -224,7 +237,9 @@ def test_measurements_and_radio_maps_go_in_one_step(run, track, tmp_path):
                 None,
                 "phone",
                 BEGIN + 2.0 * t,
-                *(value for k, name in zip(order, names) for value in (name, float(rss[k]))),
+                *(
+                    value for k, name in zip(order, names) for value in (name, float(rss[k]) - 12.0)
+                ),  # the device reads too little
             )
         )
     fields = "device:string,time_s:double," + ",".join(f"cell_{k}:string,rss_dbm_{k}:double" for k in (1, 2, 3))
@@ -299,7 +314,7 @@ def test_candidates_that_are_nowhere_reachable_are_said(track):
                     "drive",
                 )
             },
-            "INPUT: layer 'drive' holds measurements; give RADIO_MAPS, too, or make candidates of it with 'Find signal candidates'.",
+            "INPUT: layer 'drive' holds measurements; give RADIO_MAPS, too, or make candidates of it with 'Signal candidates'.",
         ),
         ({"BUILDINGS": buildings, "CELL_SIZE": 0.01}, "CELL_SIZE.*"),
         ({"TOP_SPEED": 0}, "TOP_SPEED.*"),
