@@ -30,6 +30,14 @@ HUAWEI_FREQ_MHZ = 1850.0
 PANEL_GAIN_DB = 15.0
 #: A device on foot or in a car within the city [m/s].
 TOP_SPEED_M_S = 20.0
+#: Squared errors weigh as over Munich; slack for the table's squares.
+TRACK = {
+    "top_speed_m_s": TOP_SPEED_M_S,
+    "slack_m": 2 * CELL_M,
+    "most_forward": 40,
+    "error_weight_m": 1.0,
+    "kalman": True,
+}
 LOCALIZERS = ("nbl", "raf", "hmm", "auto")
 
 
@@ -93,7 +101,7 @@ def track_error_m(one: Set, test: np.ndarray, table: LookupTable) -> tuple[np.nd
     """Errors of the best candidate and of the graph's path at each held-out record [m]."""
     settings = CandidateSettings(60, average_s=10.0)
     found = signal_candidates(one.data.take(test), table, settings, threads=2)
-    path = track(found, None, None, Straight(), TrackSettings("none", top_speed_m_s=TOP_SPEED_M_S, slack_m=2 * CELL_M))
+    path = track(found, None, None, Straight(), TrackSettings("none", **TRACK))
     return best_error_m(one, test, table, "none"), np.hypot(*(path.xy_m - one.xy_m[test]).T)
 
 
