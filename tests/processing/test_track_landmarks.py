@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from dcm_city import cancelled
 from processing_helpers import Ran, collecting_feedback, layer_of
 from qgis.core import QgsCoordinateReferenceSystem, QgsProcessingContext, QgsProject, QgsVectorLayer, QgsWkbTypes
 
@@ -332,6 +333,24 @@ def test_all_candidates_inside_buildings_end_the_run_with_a_sentence(refused):
     refused(
         "tracklandmarks", "No cell of the map is free.*", INPUT=candidates(), BUILDINGS=inside, PATH="TEMPORARY_OUTPUT"
     )
+
+
+@pytest.mark.parametrize("percent", [5, 25, 40, 65, 90])
+def test_cancelled_soon_and_without_a_trace(qgis_app, tmp_path, percent):
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"Point ({X + x} {Y + y})", "phone", "phone", BEGIN + 2.0 * t, rank + 1, 5.0)
+        for t in range(600)
+        for rank, (x, y) in enumerate(rng.uniform((0, -30), (200, 90), (20, 2)))
+    ]
+    values = {
+        "INPUT": candidates(rows),
+        "BUILDINGS": buildings(),
+        "KALMAN": True,
+        **{name: str(tmp_path / f"{name}.gpkg") for name in ("PATH", "LINES", "EDGES", "CANDIDATES")},
+    }
+    assert cancelled("tracklandmarks", values, percent) < 1.5
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_outputs_come_in_one_group_that_plays(run, tmp_path):
