@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qgis.core import (
     QgsCoordinateReferenceSystem,
+    QgsExifTools,
     QgsFeature,
     QgsFeatureRequest,
     QgsGeometry,
@@ -104,7 +105,8 @@ class MatchLandmarks(TelcoLocAlgorithm):
             QgsProcessingParameterFeatureSource("QUERIES", self.tr("Photos to recognise"), [kind.TypeVector]),
             self.tr(
                 "Layer or table of photos: a field photo, a time (date and time, ISO 8601 text or seconds since 1970; in UTC unless it "
-                "names a time zone) and, where there are several devices, a field device."
+                "names a time zone; without a field of times the files tell theirs in their EXIF) and, where there are several devices, a "
+                "field device. Both tables of 'Import geotagged photos' fit."
             ),
         )
         self.add(
@@ -244,34 +246,47 @@ def _read_queries(run: Run) -> Queries:
     layer = source.sourceName()
     need_rows("QUERIES", source)
     photo, time = recognised(source, PHOTO_NAMES), recognised(source, TIME_NAMES)
-    for role, field, names in (("photos", photo, PHOTO_NAMES), ("times", time, TIME_NAMES)):
-        if field is None:
-            raise InputError(
-                f"QUERIES: layer '{layer}' has no field of {role} (such as {', '.join(names[:2])}); its fields: "
-                f"{', '.join(source.fields().names()) or 'none'}."
-            )
+    fields = ", ".join(source.fields().names()) or "none"
+    if photo is None:
+        raise InputError(
+            f"QUERIES: layer '{layer}' has no field of photos (such as {', '.join(PHOTO_NAMES[:2])}); its fields: {fields}."
+        )
     device = recognised(source, DEVICE_NAMES)
-    run.info(f"Fields of '{layer}': photo {photo}, time {time}, device {device or 'none'}.")
+    run.info(
+        f"Fields of '{layer}': photo {photo}, time {time or 'none (EXIF of the files)'}, device {device or 'none'}."
+    )
     request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
     features = sorted(source.getFeatures(request), key=lambda feature: feature.id())
     named = [feature for feature in features if id_text(feature[photo])]
-    time_s = seconds_of([feature[time] for feature in named]) + float(run.parameters.number("TIME_SHIFT") or 0.0)
+    folder = layer_folder(run, "QUERIES")
+    photos = [photo_path(id_text(feature[photo]), folder) for feature in named]
+    time_s = seconds_of([feature[time] for feature in named] if time else [_exif_time(path) for path in photos])
+    time_s += float(run.parameters.number("TIME_SHIFT") or 0.0)
     there = np.flatnonzero(np.isfinite(time_s))
     lost = [f"feature {feature.id()}: no photo" for feature in features if not id_text(feature[photo])]
     lost += [f"feature {named[row].id()}: no time" for row in np.flatnonzero(~np.isfinite(time_s))]
+    if not len(there) and not time:
+        raise InputError(
+            f"QUERIES: layer '{layer}' has no field of times (such as {', '.join(TIME_NAMES[:2])}), and no photo tells in its EXIF when it "
+            f"was taken; its fields: {fields}."
+        )
     if not len(there):
         raise InputError(
             f"QUERIES: none of the {len(features):,} rows of layer '{layer}' can be used ({listed(lost)})."
         )
     if lost:
         run.warn(f"QUERIES: {len(lost):,} of {len(features):,} rows cannot be used: {listed(lost)}.")
-    folder = layer_folder(run, "QUERIES")
     return Queries(
-        tuple(photo_path(id_text(named[row][photo]), folder) for row in there),
+        tuple(photos[row] for row in there),
         tuple(id_text(named[row][device]) if device else "" for row in there),
         time_s[there],
         np.array([named[row].id() for row in there], dtype=np.int64),
     )
+
+
+def _exif_time(path: str) -> object:
+    """When a photo was taken, as its camera wrote it: a QDateTime without a time zone, or a null value."""
+    return QgsExifTools.readTag(path, "Exif.Photo.DateTimeOriginal") if Path(path).is_file() else None
 
 
 def _filter(

@@ -309,7 +309,11 @@ def test_photos_of_no_instant_are_named(match):
             "time:string",
             r"QUERIES: layer 'snaps' has no field of photos \(such as photo, path\); .+: time\.",
         ),
-        ([(None, "x")], "photo:string", r"QUERIES: layer 'snaps' has no field of times \(such as time_s, time\); .+"),
+        (
+            [(None, "x")],
+            "photo:string",
+            r"QUERIES: layer 'snaps' has no field of times \(such as time_s, time\), and no photo tells in its EXIF when it was taken; .+",
+        ),
         (
             [(None, "a.jpg", "soon"), (None, None, "2024-05-01")],
             "photo:string,time:string",
@@ -436,6 +440,27 @@ def test_portmares_photos_import_as_landmarks(match, run, portmare):
     ran, found = match(LANDMARKS=photos, QUERIES=f"{portmare / 'sample_city.gpkg'}|layername=landmark_queries")
     assert ran["MATCHED"] >= 18
     assert {each["landmark_id"] for each in found} <= {Path(path).stem for path in Path(folder).iterdir()}
+
+
+def test_portmares_photos_tell_when_they_were_taken(match, run, portmare, tmp_path):
+    """Photos whose place nobody knows are what 'Import geotagged photos' calls invalid, without their times."""
+    given = {"LANDMARKS": f"{portmare / 'sample_city.gpkg'}|layername=landmarks"}
+    photos = str(tmp_path / "without_place.gpkg")
+    run(
+        "native:importphotos",
+        FOLDER=str(portmare / "photos" / "queries"),
+        RECURSIVE=False,
+        OUTPUT="memory:",
+        INVALID=photos,
+    )
+    _, told = match(QUERIES=f"{portmare / 'sample_city.gpkg'}|layername=landmark_queries", **given)
+    _, found = match(QUERIES=photos, TIME_SHIFT=-3600, **given)
+
+    def seen(rows, later_s=0):
+        return {(Path(row["photo"]).name, round(row["time_s"]) + later_s, row["landmark_id"]) for row in rows}
+
+    assert len(seen(told)) >= 14
+    assert seen(found, 3600) == seen(told)
 
 
 def test_files_are_whole_and_styled(run, landmarks, queries, tmp_path):
