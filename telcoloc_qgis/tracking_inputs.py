@@ -171,4 +171,5 @@ def say_lost(run: Run, distance: MapDistance, candidates: Candidates, landmarks:
         if not there.all():
             names = [landmarks.ids[row] for row in np.flatnonzero(~there).tolist()]
             text = counted(len(names), "landmark lies", "landmarks lie")
-            run.warn(f"LANDMARKS: {text} {where} and cannot be crossed: {listed(names)}.")
+            around = " near the candidates" if run.parameters.given("STREETS") else ""
+            run.warn(f"LANDMARKS: {text} {where}{around} and cannot be crossed: {listed(names)}.")

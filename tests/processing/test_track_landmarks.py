@@ -269,6 +269,15 @@ def test_landmarks_off_the_map_are_named(track):
     assert any(text.startswith("MATCHES: 2 of 3 matches belong to no instant") for text in ran.warnings)
 
 
+def test_landmarks_far_from_streets_are_named(track):
+    away = landmarks((("church", "location", 100.0, -2.0), ("chapel", "location", 100.0, 5_000.0)))
+    ran, _ = track(STREETS=streets(), LANDMARKS=away, MATCHES=matches())
+    said = (
+        "LANDMARKS: 1 landmark lies more than 50 m from any street near the candidates and cannot be crossed: chapel."
+    )
+    assert said in ran.warnings
+
+
 def test_candidates_that_are_nowhere_reachable_are_said(track):
     apart = [(f"Point ({X + 2000.0 * t} {Y})", "p", "p", BEGIN + 2 * t, 1, 1.0) for t in range(4)]
     ran, read = track(INPUT=candidates(apart))
