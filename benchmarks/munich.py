@@ -39,8 +39,8 @@ HEARD, LEAST_DBM = 6, -110.0
 SHADOWING_DB, CORRELATION_M, SITE_CORRELATION = 6.0, 50.0, 0.5
 #: Fast fluctuation: Rayleigh's 5.6 dB less what the receiver averages in a report; independent after half a second of driving.
 FLUCTUATION_DB = 4.0
-#: Cars keep this far from walls [m] where they can, and travel at most so fast [km/h].
-CLEARANCE_M, LIMIT_KMH = 12.0, 50.0
+#: Cars keep this far from walls [m] where they can, travel at most so fast [km/h], and drive in streets of this width [m].
+CLEARANCE_M, LIMIT_KMH, STREET_M = 12.0, 50.0, 10.0
 ROUTE_CELL_M = 5.0
 #: The footprints end somewhere; farther than this from any of them [m] is not the city any more.
 MOST_OPEN_M = 45.0
@@ -120,12 +120,11 @@ class Roads:
         clear = np.where(at >= 0, clear_fine.ravel()[np.maximum(at, 0)], 0.0).reshape(self.grid.shape)
         self.clear_m = np.minimum(clear, CLEARANCE_M)
         free = clear >= 2.5
-        label, _ = ndimage.label(free)
-        largest = np.bincount(label[label > 0]).argmax()
-        self.free = label == largest
+        self.free = _largest(free)  # where one can be; courtyards that no way leads to are left out
+        self.drivable = _largest(self.free & (clear >= STREET_M / 2))
         # Goals: where it is locally widest, thus in streets and squares and not along walls.
         widest = clear == ndimage.maximum_filter(clear, 5)
-        self.goals = np.flatnonzero((self.free & widest & (clear >= 4)).ravel())
+        self.goals = np.flatnonzero((self.drivable & widest).ravel())
         self.graph = self._graph()
 
     def _graph(self) -> csr_matrix:
@@ -136,9 +135,9 @@ class Roads:
         for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
             a = (slice(0, h - dy), slice(max(0, -dx), w - max(0, dx)))
             b = (slice(dy, h), slice(max(0, dx), w + min(0, dx)))
-            both = self.free[a] & self.free[b]
+            both = self.drivable[a] & self.drivable[b]
             if dx and dy:  # not through the gap between two houses that touch at a corner
-                both &= self.free[a[0], b[1]] & self.free[b[0], a[1]]
+                both &= self.drivable[a[0], b[1]] & self.drivable[b[0], a[1]]
             rows.append(cell[a][both])
             columns.append(cell[b][both])
             costs.append((np.hypot(dx, dy) * ROUTE_CELL_M * (slow[a] + slow[b]) / 2)[both])
@@ -170,6 +169,12 @@ class Roads:
                 whole = journey(table, 0.0, INTERVAL_S, 0.0, rng)
                 kept = whole.time_s <= duration_s
                 return Journey(whole.time_s[kept], whole.xy_m[kept])
+
+
+def _largest(free: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask."""
+    label, _ = ndimage.label(free)
+    return np.asarray(label == np.bincount(label[label > 0]).argmax())
 
 
 class RadioTruth:

@@ -35,7 +35,7 @@ TRACK = {
     "top_speed_m_s": TOP_SPEED_M_S,
     "slack_m": 2 * CELL_M,
     "most_forward": 40,
-    "error_weight_m": 1.0,
+    "error_weight_m": 2.0,
     "kalman": True,
 }
 LOCALIZERS = ("nbl", "raf", "hmm", "auto")
