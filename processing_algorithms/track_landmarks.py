@@ -228,11 +228,11 @@ class TrackLandmarks(TelcoLocAlgorithm):
                 "ERROR_WEIGHT",
                 "Weight of candidates' errors [m/dB²]",
                 real,
-                0.0,
+                1.0,
                 0.0,
                 1000.0,
-                "0: edges weigh their length alone, as in the paper. More: a candidate costs so much for each squared decibel of its error "
-                "besides, so that a longer way through candidates that fit better wins.",
+                "A candidate costs so many metres for each squared decibel of its error, besides the length of the way, so that a longer "
+                "way through candidates that fit better wins. 0: the length alone counts, as in the paper.",
                 False,
             ),
             (
