@@ -18,7 +18,7 @@ from .reports import Reports
 #: Powers are counted from here [dBm], so that single precision keeps their squares.
 _MIDDLE_DBM = np.float32(-85.0)
 #: Offsets tried [dB], first on a coarse step and then on a fine one around the best; instants and places looked at.
-_MOST_OFFSET_DB, _COARSE_DB, _FINE_DB, _MOST_LOOKED_AT, _MOST_PLACES = 30.0, 3.0, 0.5, 60, 20_000
+_MOST_OFFSET_DB, _COARSE_DB, _FINE_DB, _MOST_LOOKED_AT, _MOST_PLACES = 60.0, 3.0, 0.5, 60, 20_000
 #: Offsets are told apart by instants with so many antennas.
 _LEAST_ANTENNAS = 3
 

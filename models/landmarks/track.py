@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,10 +80,24 @@ class TrackSettings:
             raise InputError(
                 f"A window holds at least 2 instants, not {self.window}; leave it out to solve all at once."
             )
-        if self.slack_m < 0 or self.error_weight_m < 0 or self.most_forward < 1:
-            raise InputError(
-                "The slack and the weight of errors must not be below 0, and edges span at least 1 instant."
-            )
+        if self.most_forward < 1:
+            raise InputError(f"A forwarding edge spans at least 1 instant, not {self.most_forward}.")
+        for what, value, unit in (
+            ("slack", self.slack_m, "m"),
+            ("weight of errors", self.error_weight_m, "m/dB²"),
+            ("delay of matches", self.match_s, "s"),
+            ("range of landmarks", self.landmark_range_m, "m"),
+            ("prediction", self.predict_s, "s"),
+        ):
+            if not (value >= 0 and math.isfinite(value)):
+                raise InputError(f"The {what} must be 0 or more, not {value:g} {unit}.")
+        for what, value, unit in (
+            ("spread of candidates", self.sigma_m, "m"),
+            ("spread of landmarks", self.landmark_sigma_m, "m"),
+            ("acceleration", self.acceleration_m_s2, "m/s²"),
+        ):
+            if not (value > 0 and math.isfinite(value)):
+                raise InputError(f"The {what} must be above 0, not {value:g} {unit}.")
 
     @property
     def motion(self) -> Motion:

@@ -301,7 +301,10 @@ def test_cancelling_ends_it_at_once():
         ({"mode": "hybird"}, "modes hybrid, nonhybrid, none, not 'hybird'"),
         ({"top_speed_m_s": 0.0}, "top speed must be above 0 m/s"),
         ({"window": 1}, "at least 2 instants"),
-        ({"slack_m": -1.0}, "must not be below 0"),
+        ({"slack_m": -1.0}, "slack must be 0 or more, not -1 m"),
+        ({"error_weight_m": np.nan}, "weight of errors must be 0 or more, not nan"),
+        ({"sigma_m": 0.0}, "spread of candidates must be above 0, not 0 m"),
+        ({"most_forward": 0}, "at least 1 instant, not 0"),
     ],
 )
 def test_settings_that_make_no_sense_get_a_sentence(wrong, sentence):
