@@ -42,8 +42,8 @@ TRACK = {
     "landmark_sigma_m": 12.0,
     "landmark_range_m": 30.0,
 }
-#: The paper's: 30 landmarks, 50 m around candidates; ours: how far from a landmark its photo is taken [m], one photo in so many reports.
-N_LANDMARKS, RADIUS_M, VIEW_M, EVERY = 30, 50.0, 30.0, 2
+#: The paper's: 30 landmarks, a photo with every report, 50 m around candidates; ours: how far from a landmark it is seen [m].
+N_LANDMARKS, RADIUS_M, VIEW_M = 30, 50.0, 30.0
 #: Landmarks by sensibility: 20 candidates as in the paper; campaign drives of another seed tell where the network is blind and where
 #: people travel.
 SENSIBILITY = CandidateSettings(20, offset="estimate")
@@ -156,11 +156,11 @@ class Recognition:
 
 
 def recognised(scene: Scene, found: Candidates, places_m: np.ndarray, photos: Photos) -> Recognition:
-    """Take a photo of the nearest landmark in sight in every second report, and recognise it among those near candidates."""
+    """Take a photo of the nearest landmark in sight with every report, and recognise it among those near candidates."""
     drives = scene.drives
     device, time_s, shown, queries = [], [], [], []
     for number, trip in enumerate(drives.trips):
-        for row in range(0, len(trip.time_s), EVERY):
+        for row in range(len(trip.time_s)):
             away = np.hypot(*(places_m - trip.xy_m[row]).T)
             nearest = int(away.argmin())
             if away[nearest] <= VIEW_M:
@@ -288,7 +288,7 @@ def _report(drives: Drives, columns: dict[str, np.ndarray], seen: Recognition, b
         f"{munich.CORRELATION_M:g} m and {munich.FLUCTUATION_DB:g} dB of fast fluctuation. Table: COST231-WI, 5 m. They disagree by "
         f"{rmse:.1f} dB (RMSE; mean {bias:+.1f}). *The paper*: without landmarks / hybrid / non-hybrid, over Milan. *Best candidate*: one "
         "per report, as the paper's DCM has it, and with our treatment of offset and unnamed cells. All options were chosen over San "
-        f"Francisco's footprints. {N_LANDMARKS} landmarks; a rendered photo of the nearest one within {VIEW_M:g} m in every second report, "
+        f"Francisco's footprints. {N_LANDMARKS} landmarks; a rendered photo of the nearest one within {VIEW_M:g} m with every report, "
         f"recognised among those within {RADIUS_M:g} m of a candidate. *Passed*: landmarks rightly recognised on a trip. *By sensibility*: "
         f"measured on {CAMPAIGNS} other drives through the city; *random places*: anywhere in the streets, means of {RANDOM_DRAWS} draws.",
         ("trip", "the paper", *columns, "passed"),
