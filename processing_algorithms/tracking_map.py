@@ -79,7 +79,7 @@ class TrackingMap(TelcoLocAlgorithm):
                 "CANDIDATES",
                 "Candidates",
                 point,
-                "CANDIDATES of 'Track with landmarks' or of 'Find signal candidates': points with error_db [dB].",
+                "CANDIDATES of 'Track with landmarks' or of 'Signal candidates': points with error_db [dB].",
             ),
             (
                 "LANDMARKS",
