@@ -66,6 +66,15 @@ class MapDistance(Protocol):
         """The places of the map nearest to points [m], shape (n, 2); a point too far from it stays."""
 
 
+def on_the_map(distance: MapDistance, xy_m: np.ndarray) -> np.ndarray:
+    """Points [m], shape (n, 2), at their first spot of a map; those without one stay where they are."""
+    spots = distance.spots(xy_m)
+    owner, first = np.unique(spots.owner, return_index=True)
+    result = np.array(xy_m, dtype=float).reshape(-1, 2)
+    result[owner] = spots.xy_m[first]
+    return result
+
+
 class Straight:
     """No map: the straight line."""
 

@@ -28,7 +28,9 @@ def truth(sites, beta):
     return maps
 
 
-@pytest.mark.parametrize(("beta", "off"), [(1.5, 0.1), (2.0, 0.1), (3.5, 0.2)])  # steep maps show less of it on blocks of 200 m
+@pytest.mark.parametrize(
+    ("beta", "off"), [(1.5, 0.1), (2.0, 0.1), (3.5, 0.2)]
+)  # steep maps show less of it on blocks of 200 m
 def test_it_finds_the_beta_a_map_was_made_with(sites, beta, off):
     rows = np.array([30, 40, 41])
     found = teach(sites, GRID, truth(sites, beta), rows)

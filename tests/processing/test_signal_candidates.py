@@ -252,7 +252,10 @@ def test_layers_that_hold_no_candidates_are_refused(qgis_app, layer, sentence):
             r"None of the 9 cells that the measurements name with an RSS is among the 9 of the look-up table: theirs are such as "
             r"'460-0', '460-1', '460-2', the table's such as '262-0', '262-1', '262-2'\. .*",
         ),
-        ({"STREETS": "far"}, r"STREETS: .* is near the points\. Its coordinates, .* look like degrees, but its CRS is EPSG:32633 .*"),
+        (
+            {"STREETS": "far"},
+            r"STREETS: .* is near the points\. Its coordinates, .* look like degrees, but its CRS is EPSG:32633 .*",
+        ),
         (
             {"SENSIBILITY": "decibels"},
             r"SENSIBILITY: raster 'wrong' holds -?\d.* to .*, but a sensibility is from 0 to 1; make it with .*",

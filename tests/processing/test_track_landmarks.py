@@ -396,3 +396,12 @@ def test_ten_minutes_of_a_drive_are_soon_tracked(track):
     ran, _ = track(INPUT=given, BUILDINGS=buildings(boxes), SLACK=30, KALMAN=True)
     assert time.perf_counter() - begun < 20
     assert re.search(r"300 instants in 1 part of 1 trajectory", ran.text)
+
+
+def test_nodes_lie_where_edges_meet_them(track):
+    """Candidates beside a street are drawn on it; one far from every street stays where it is."""
+    rows = [(f"Point ({X + 20 * t} {Y + 8})", "a", "a", BEGIN + 2 * t, 1, 3.0) for t in range(5)]
+    rows.append((f"Point ({X + 40} {Y + 400})", "a", "a", BEGIN + 4, 2, 2.0))
+    _, read = track(INPUT=candidates(rows), STREETS=streets(), SNAP=50)
+    places = sorted((row["rank"], *np.round(row["xy"][0], 6).tolist()) for row in read["CANDIDATES"])
+    assert places == [*((1, 20.0 * t, 0.0) for t in range(5)), (2, 40.0, 400.0)]
