@@ -39,7 +39,10 @@ def test_a_street_canyon_begins_in_free_space_at_20_m_and_falls_26_db_per_decade
 
 
 def p1411_multi_screen(f, d, h1, h_r, b, metropolitan):
-    """L1_msd of ITU-R P.1411 section 4.2.2.1 to 2,000 MHz, branch by branch as its text has them; d in m."""
+    """L1_msd of ITU-R P.1411-12 section 4.2.2.1 to 2,000 MHz; d in m.
+
+    Read against crc-covlib (helper/itur_p1411.py, `_L1msd`): the same branches and constants.
+    """
     dh1 = h1 - h_r
     l_bsh = -18 * log10(1 + dh1) if h1 > h_r else 0
     if h1 > h_r:
