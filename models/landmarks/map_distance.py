@@ -45,8 +45,8 @@ class Spots:
     def __len__(self) -> int:
         return len(self.owner)
 
-    def take(self, rows: slice) -> Spots:
-        """Return some of the spots."""
+    def take(self, rows: slice | np.ndarray) -> Spots:
+        """Return some of the spots, by a slice or a mask."""
         return Spots(*(getattr(self, each.name)[rows] for each in fields(self)))
 
 

@@ -23,6 +23,8 @@ from .track import CANDIDATE, FILLED, HYBRID, LANDMARK, NON_HYBRID, Edges, Track
 
 #: Of ways as long, the one wins whose spots are nearer to their candidates: so much counts a metre between them.
 _NEARER = 1e-3
+#: Carriageways of one street are at most so far apart [m].
+_CARRIAGEWAY_M = 10.0
 #: Most sentences about broken paths.
 _MOST_MESSAGES = 10
 #: Most times that one of them names.
@@ -239,9 +241,16 @@ def _nodes(
         error, points, candidate, landmark, instant = (
             column[order] for column in (error, points, candidate, landmark, instant)
         )
-    spots = distance.spots(points)
+    spots = _landmarks_at_their_street(distance.spots(points), landmark)
     first = np.searchsorted(instant[spots.owner], np.arange(n + 1))
     return _Nodes(spots, first, candidate[spots.owner], landmark[spots.owner], error[spots.owner])
+
+
+def _landmarks_at_their_street(spots: Spots, landmark: np.ndarray) -> Spots:
+    """Leave out spots of landmarks that are farther than the nearest one by more than a carriageway; candidates keep all of theirs."""
+    nearest_m = np.full(len(landmark), np.inf)
+    np.minimum.at(nearest_m, spots.owner, spots.moved_m)
+    return spots.take((landmark[spots.owner] < 0) | (spots.moved_m <= nearest_m[spots.owner] + _CARRIAGEWAY_M))
 
 
 def _errors(candidates: Candidates, instant: np.ndarray) -> np.ndarray:

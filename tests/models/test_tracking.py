@@ -239,6 +239,17 @@ def test_edges_are_told_with_both_ends():
     assert (edges.instant_to - edges.instant)[~edges.forwarding].tolist() == [1] * (~edges.forwarding).sum()
 
 
+def test_a_landmark_on_a_street_is_not_put_on_the_next_one():
+    """The device is on y = 45, which the landmark on y = 0 is near enough to, too; staying there would be the shorter way."""
+    lines = [[[-50.0, y], [150.0, y]] for y in (0.0, 45.0)] + [[[x, 0.0], [x, 45.0]] for x in (-50.0, 150.0)]
+    streets = build_streets(np.concatenate(lines), np.arange(5) * 2, np.zeros(4, int))
+    candidates = candidates_of([[(10.0 * t, 60.0)] for t in range(11)])
+    settings = TrackSettings(slack_m=400.0, top_speed_m_s=10.0)
+    found = track(candidates, SHOP, matches_of([5.0], [0]), StreetDistance(streets, snap_m=50.0), settings)
+    assert found.xy_m[5].tolist() == [50.0, 0.0]
+    assert found.xy_m[[4, 6]].tolist() == [[40.0, 45.0], [60.0, 45.0]]
+
+
 def test_one_ways_are_kept():
     streets = build_streets(
         np.array([[0.0, 0.0], [200.0, 0.0], [200.0, 8.0], [0.0, 8.0]]),
