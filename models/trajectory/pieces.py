@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Callable
 
 import numpy as np
 
 from ..chunks import run_chunks
-from ..errors import Cancelled
-from ..progress import Progress
+from ..progress import Progress, stoppable
 from .measurements import Measurements
 
 #: Records located in one piece.
@@ -45,23 +43,11 @@ def in_pieces(
         Shape (3, n).
     """
     parts = pieces(data.starts, size or CHUNK, overlap)
-    stopped = threading.Event()
-
-    def alive(fraction: float) -> None:
-        del fraction
-        if stopped.is_set():
-            raise Cancelled
+    told, alive = stoppable(progress)
 
     def one(number: int, _: int) -> np.ndarray:
         begin, end, first, last = parts[number]
         return work(data.take(slice(first, last)), alive)[:, begin - first : end - first]
-
-    def told(fraction: float) -> None:
-        try:
-            progress(fraction)
-        except BaseException:
-            stopped.set()
-            raise
 
     return np.concatenate([np.empty((3, 0)), *run_chunks(one, len(parts), 1, threads, told)], axis=1)
 
