@@ -45,7 +45,7 @@ from ..telcoloc_qgis.landmarks import (
 from ..telcoloc_qgis.outputs import fields_of
 from ..telcoloc_qgis.photos import Described, describe_photos, read_descriptions, write_descriptions
 from ..telcoloc_qgis.sites import id_text, listed
-from ..telcoloc_qgis.temporal import date_time, seconds_of
+from ..telcoloc_qgis.temporal import date_time, seconds_of, utc
 
 if TYPE_CHECKING:
     from ..models.landmarks.landmark_set import Landmarks
@@ -305,8 +305,8 @@ def _filter(
     first, last = float(candidates.time_s.min()) - delay_s, float(candidates.time_s.max()) + delay_s
     if not ((queries.time_s >= first) & (queries.time_s <= last)).any():
         raise InputError(
-            f"The photos were taken from {_utc(queries.time_s.min())} to {_utc(queries.time_s.max())}, but the candidates are of "
-            f"{_utc(candidates.time_s.min())} to {_utc(candidates.time_s.max())}: these times do not overlap. Check the clocks and time "
+            f"The photos were taken from {utc(queries.time_s.min())} UTC to {utc(queries.time_s.max())} UTC, but the candidates are of "
+            f"{utc(candidates.time_s.min())} UTC to {utc(candidates.time_s.max())} UTC: these times do not overlap. Check the clocks and time "
             "zones of both, or give TIME_SHIFT."
         )
     code = {name: number for number, name in enumerate(candidates.devices)}
@@ -338,10 +338,6 @@ def _filter(
         )
     saved = 1.0 - float(wanted[timed].mean()) if timed.any() else 0.0
     return wanted, saved
-
-
-def _utc(time_s: float) -> str:
-    return date_time(float(time_s)).toString("yyyy-MM-dd HH:mm:ss") + " UTC"
 
 
 def _say_unreadable(run: Run, parameter: str, photos: Sequence[str], described: Described) -> None:

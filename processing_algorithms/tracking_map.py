@@ -31,8 +31,9 @@ from ..telcoloc_qgis.base_map import PAPER, adopt, copies, raster_keys
 from ..telcoloc_qgis.landmarks import read_landmarks, read_matches
 from ..telcoloc_qgis.map_sheet import Key, Sheet, fitted, scale_of, write_sheet
 from ..telcoloc_qgis.sheet_chart import Curve, TimeChart
+from ..telcoloc_qgis.temporal import utc
 from ..telcoloc_qgis.tracking_layers import natural_extent, tracking_layers
-from ..telcoloc_qgis.tracking_scene import TrackingScene, read_scene, utc
+from ..telcoloc_qgis.tracking_scene import TrackingScene, read_scene
 
 MUTED = ("unstyled", "all", "none")
 
@@ -251,7 +252,7 @@ def _sheet(run: Run, scene: TrackingScene, keys: list[Key]) -> Sheet:
     shown = scene.shown
     names = list(dict.fromkeys(device or trajectory for device, trajectory in scene.path.group))
     who = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    begin, end = (utc(float(value)) for value in (scene.path.time_s[shown].min(), scene.path.time_s[shown].max()))
+    begin, end = (utc(value) for value in (scene.path.time_s[shown].min(), scene.path.time_s[shown].max()))
     same_day = begin[:10] == end[:10]
     when = begin if begin == end else f"{begin} – {end[11:] if same_day else end}"
     return Sheet(*size, title, f"{who}{chr(10) if who else ''}{when} UTC", keys, _facts(scene), _chart(scene))

@@ -51,6 +51,11 @@ def date_time(time_s: float) -> QDateTime:
     )
 
 
+def utc(time_s: float) -> str:
+    """A moment as text, to the second and without its zone: 2024-03-07 17:50:28."""
+    return date_time(float(time_s)).toString("yyyy-MM-dd HH:mm:ss")
+
+
 def timed_qml(
     qml: str,
     geometry: str,

@@ -18,7 +18,7 @@ from .measurements import read_measurements
 from .radio_maps import read_radio_maps
 from .sites import counted, listed
 from .streets import read_streets
-from .temporal import date_time
+from .temporal import utc
 from .true_positions import read_true_positions
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _check_times(parameter: str, layer: str, time_s: np.ndarray, candidates: Can
     begin, end = (float(pick(candidates.time_s)) for pick in (np.min, np.max))
     first, last = float(time_s.min()), float(time_s.max())
     if last < begin - tolerance_s or first > end + tolerance_s:
-        texts = [date_time(value).toString("yyyy-MM-dd HH:mm:ss") for value in (first, last, begin, end)]
+        texts = [utc(value) for value in (first, last, begin, end)]
         raise InputError(
             f"{parameter}: the times of '{layer}', {texts[0]} to {texts[1]} (UTC), do not overlap those of INPUT, {texts[2]} to {texts[3]} "
             "(UTC). Check their time zones and clocks."

@@ -18,11 +18,12 @@ from qgis.core import (
 
 from ..models.errors import InputError
 from ..models.landmarks.true_positions import positions_at
+from ..models.progress import span
 from .columns import checked_layer, recognised
 from .crs import metric_crs
 from .landmarks import DEVICE_NAMES
 from .sites import id_text
-from .temporal import date_time, seconds_of
+from .temporal import seconds_of, utc
 from .tracks import RECOGNISED
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def read_scene(run: Run, progress: Progress) -> TrackingScene:
     crs, why = metric_crs(source.sourceCrs(), source.sourceExtent(), run.context.transformContext())
     run.info(why.replace(", and outputs use it", ""))
     points = _GEOMETRY.PointGeometry
-    path = _rows(run, "PATH", crs, _share(progress, 0.0, 0.1), points, (), ("part", "kind", "truth_error_m"), device)
+    path = _rows(run, "PATH", crs, span(progress, 0.0, 0.1), points, (), ("part", "kind", "truth_error_m"), device)
     path = path.sorted()
     part = [(owner, id_text(value)) for owner, value in zip(path.group, path.columns.get("part", [""] * len(path)))]
     changes = [row for row in range(1, len(path)) if part[row] != part[row - 1]]
@@ -170,7 +171,7 @@ def read_scene(run: Run, progress: Progress) -> TrackingScene:
     read: dict[str, Rows | None] = {}
     for number, (name, (kind, needed, known)) in enumerate(further.items()):
         given = _rows(
-            run, name, crs, _share(progress, 0.1 + 0.3 * number, 0.4 + 0.3 * number), kind, needed, known, device
+            run, name, crs, span(progress, 0.1 + 0.3 * number, 0.4 + 0.3 * number), kind, needed, known, device
         )
         if given is not None:
             _check_overlap(name, given, path)
@@ -194,11 +195,6 @@ def _error(rows: Rows, true_xy_m: np.ndarray) -> np.ndarray:
     """Distance to the truth [m], shape (n,): as the layer tells, else to the true positions."""
     told = rows.numbers("truth_error_m")
     return np.where(np.isfinite(told), told, np.hypot(*(rows.xy_m - true_xy_m).T))
-
-
-def utc(time_s: float, seconds: bool = True) -> str:
-    """A moment as text, without its zone: 2024-03-07 17:50:28."""
-    return date_time(time_s).toString("yyyy-MM-dd HH:mm:ss" if seconds else "yyyy-MM-dd HH:mm")
 
 
 def moment(run: Run, name: str) -> float | None:
@@ -229,12 +225,12 @@ def _window(run: Run, path: Rows) -> Window:
     begin, end, around = (moment(run, name) for name in ("FROM", "TO", "AROUND"))
     times = np.unique(path.time_s)
     first, last = float(times[0]), float(times[-1])
-    span = f"which goes from {utc(first)} to {utc(last)} (UTC)"
+    extent = f"which goes from {utc(first)} to {utc(last)} (UTC)"
     if around is not None:
         if begin is not None or end is not None:
             raise InputError("AROUND and FROM or TO are given; give AROUND alone, or FROM and TO.")
         if not first - TIME_TOLERANCE_S <= around <= last + TIME_TOLERANCE_S:
-            raise InputError(f"AROUND is {utc(around)} (UTC), outside PATH '{path.name}', {span}.")
+            raise InputError(f"AROUND is {utc(around)} (UTC), outside PATH '{path.name}', {extent}.")
         nearest = int(np.abs(times - around).argmin())
         count = run.parameters.integer("INSTANTS")
         low = max(0, min(nearest - count // 2, len(times) - count))
@@ -243,7 +239,7 @@ def _window(run: Run, path: Rows) -> Window:
     window = Window(first if begin is None else begin, last if end is None else end, begin is None and end is None)
     if not window.holds(times).any():
         limits = f"FROM {utc(window.begin_s)} TO {utc(window.end_s)} (UTC)"
-        raise InputError(f"{limits} holds no instant of PATH '{path.name}', {span}.")
+        raise InputError(f"{limits} holds no instant of PATH '{path.name}', {extent}.")
     return window
 
 
@@ -363,7 +359,3 @@ def _number(value: object) -> float:
         return float(id_text(value))
     except ValueError:
         return float("nan")
-
-
-def _share(progress: Progress, start: float, end: float) -> Progress:
-    return lambda fraction: progress(start + (end - start) * fraction)
