@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from ..trajectory.joins import nearest_in_time
 from .candidates import Candidates
 from .descriptors import BY_NAME, DESCRIPTORS
 
@@ -191,17 +192,12 @@ def instants_at(
         Pairs of rows, by photo.
     """
     photos, instants = [], []
-    starts = candidates.starts
-    for first, end in zip(starts[:-1], starts[1:]):
+    for first, end in zip(candidates.starts[:-1], candidates.starts[1:]):
+        mine = np.flatnonzero((device < 0) | (device == candidates.device[first]))
         there = candidates.time_s[first:end]
-        after = np.clip(np.searchsorted(there, time_s), 1, max(len(there) - 1, 1))
-        before = after - 1
-        after = np.minimum(after, len(there) - 1)
-        nearest = np.where(np.abs(there[after] - time_s) < np.abs(there[before] - time_s), after, before)
-        close = np.abs(there[nearest] - time_s) <= most_delay_s
-        close &= (device < 0) | (device == candidates.device[first])
-        photos.append(np.flatnonzero(close))
-        instants.append(first + nearest[close])
+        nearest = nearest_in_time(np.zeros_like(mine), time_s[mine], np.zeros(len(there), int), there, most_delay_s)
+        photos.append(mine[nearest >= 0])
+        instants.append(first + nearest[nearest >= 0])
     if not photos:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     photo, instant = np.concatenate(photos), np.concatenate(instants)
