@@ -306,8 +306,8 @@ def _filter(
     if not ((queries.time_s >= first) & (queries.time_s <= last)).any():
         raise InputError(
             f"The photos were taken from {utc(queries.time_s.min())} UTC to {utc(queries.time_s.max())} UTC, but the candidates are of "
-            f"{utc(candidates.time_s.min())} UTC to {utc(candidates.time_s.max())} UTC: these times do not overlap. Check the clocks and time "
-            "zones of both, or give TIME_SHIFT."
+            f"{utc(candidates.time_s.min())} UTC to {utc(candidates.time_s.max())} UTC: these times do not overlap. Check the clocks and "
+            "time zones of both, or give TIME_SHIFT."
         )
     code = {name: number for number, name in enumerate(candidates.devices)}
     strangers = sorted({name for name in queries.devices if name and name not in code})

@@ -37,8 +37,7 @@ from ..telcoloc_qgis.tracking_outputs import Tracked, write_edges, write_lines, 
 
 if TYPE_CHECKING:
     from ..models.landmarks.candidates import Candidates
-    from ..models.landmarks.map_distance import MapDistance
-    from ..models.landmarks.track import Track, TrackSettings
+    from ..models.landmarks.track import TrackSettings
 
 MODES = ("hybrid", "nonhybrid", "none")
 TRANSPORT = ("walk", "bike", "car", "train")
@@ -364,7 +363,7 @@ class TrackLandmarks(TelcoLocAlgorithm):
         )
 
     def work(self, run: Run) -> dict[str, Any]:
-        from ..models.landmarks.tracking import track
+        from ..models.landmarks.tracking import candidate_places, track
 
         if run.parameters.given("MATCHES") and not run.parameters.given("LANDMARKS"):
             raise InputError("MATCHES is given without LANDMARKS; give the layer of landmarks, too.")
@@ -389,23 +388,11 @@ class TrackLandmarks(TelcoLocAlgorithm):
         write_lines(run, tracked, phase(self.tr("Writing lines"), 0.75, 0.77))
         if run.parameters.wants("CANDIDATES"):
             progress = phase(self.tr("Writing candidates"), 0.77, 0.87)
-            nodes = replace(candidates, xy_m=_places(distance, candidates, found))
+            nodes = replace(candidates, xy_m=candidate_places(candidates, found, distance))
             write_candidates(run, "CANDIDATES", nodes, crs, progress, truth_xy_m=truth, chosen=chosen)
         write_edges(run, tracked, phase(self.tr("Writing edges"), 0.87, 1.0))
         run.group(self.tr("Landmark tracking"), ("PATH", "LINES", "CANDIDATES", "EDGES"))
         return {**values, "SECONDS": round(run.seconds, 2), "CRS": name_of(crs)}
-
-
-def _places(distance: MapDistance, candidates: Candidates, found: Track) -> np.ndarray:
-    """Where candidates lie on the map, so that edges meet them: at the spot the path takes, else at the nearest; shape (n, 2)."""
-    from ..models.landmarks.map_distance import on_the_map
-
-    places = on_the_map(distance, candidates.xy_m)
-    edges = found.edges
-    for candidate, xy_m in ((edges.candidate, edges.xy_m), (edges.candidate_to, edges.xy_to_m)):
-        taken = edges.chosen & (candidate >= 0)
-        places[candidate[taken]] = xy_m[taken]
-    return places
 
 
 def _settings(run: Run) -> TrackSettings:

@@ -17,7 +17,7 @@ from ..trajectory.joins import common_codes, nearest_in_time
 from .candidates import Candidates
 from .constrained_kalman import predicted, smoothed
 from .landmark_set import Landmarks, Matches
-from .map_distance import MapDistance, Spots
+from .map_distance import MapDistance, Spots, on_the_map
 from .tfg import Graph, Paths, build_graph, shortest_paths
 from .track import CANDIDATE, FILLED, HYBRID, LANDMARK, NON_HYBRID, Edges, Track, TrackSettings
 
@@ -161,8 +161,8 @@ def _solved(
     """Graph and path of the trajectory of instants `start` to `stop`."""
     first = nodes.first[start : stop + 1] - nodes.first[start]
     spots, costs = nodes.part(start, stop), _costs(nodes, start, stop, settings.error_weight_m)
-    missed: np.ndarray | None = None
-    while True:
+
+    def solve(open_to_all: np.ndarray | None) -> tuple[Graph, Paths]:
         graph = build_graph(
             distance,
             spots,
@@ -173,20 +173,28 @@ def _solved(
             settings.slack_m,
             min(settings.most_forward, settings.window or settings.most_forward),
             settings.landmark_range_m * mandatory,
-            missed,
+            open_to_all,
             progress,
         )
-        paths = shortest_paths(graph, *costs, window=settings.window)
-        if missed is not None:
-            return graph, paths
-        # Where a part ends, the next landmark was missed.
-        ends = np.flatnonzero(np.diff(paths.part) > 0)
-        landmark = np.flatnonzero(mandatory)
-        after = np.searchsorted(landmark, ends, side="right")
-        missed = np.zeros(len(time_s), bool)
-        missed[landmark[after[after < len(landmark)]]] = True
-        if not missed.any():
-            return graph, paths
+        return graph, shortest_paths(graph, *costs, window=settings.window)
+
+    graph, paths = solve(None)
+    # Where a part ends, the next landmark was missed.
+    landmark = np.flatnonzero(mandatory)
+    after = np.searchsorted(landmark, np.flatnonzero(np.diff(paths.part) > 0), side="right")
+    missed = np.zeros(len(time_s), bool)
+    missed[landmark[after[after < len(landmark)]]] = True
+    return solve(missed) if missed.any() else (graph, paths)
+
+
+def candidate_places(candidates: Candidates, found: Track, distance: MapDistance) -> np.ndarray:
+    """Where candidates lie on the map, so that edges meet them: at the spot the path takes, else at the nearest; shape (n, 2)."""
+    places = on_the_map(distance, candidates.xy_m)
+    edges = found.edges
+    for candidate, xy_m in ((edges.candidate, edges.xy_m), (edges.candidate_to, edges.xy_to_m)):
+        taken = edges.chosen & (candidate >= 0)
+        places[candidate[taken]] = xy_m[taken]
+    return places
 
 
 def crossings(candidates: Candidates, matches: Matches, match_s: float) -> tuple[np.ndarray, np.ndarray]:
