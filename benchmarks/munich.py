@@ -180,13 +180,11 @@ def _largest(free: np.ndarray) -> np.ndarray:
 class RadioTruth:
     """What is really received: the dominant path, shadowing of the place, and what fluctuates with the moment."""
 
-    def __init__(
-        self, buildings: Buildings, transmitters: Transmitters, model: str = "dominantpath", threads: int = 2
-    ) -> None:
+    def __init__(self, buildings: Buildings, transmitters: Transmitters) -> None:
         self.transmitters = transmitters
         self.site = np.arange(len(transmitters)) // 3
         grid = city_grid(buildings, ROUTE_CELL_M)
-        job = RadioMapJob(transmitters, grid, model, buildings=buildings, threads=threads)
+        job = RadioMapJob(transmitters, grid, "dominantpath", buildings=buildings, threads=2)
         self.maps = radio_maps(job)
         rng = np.random.default_rng(FIELD_SEED)
         common = correlated_field(grid.shape, ROUTE_CELL_M, CORRELATION_M, rng)

@@ -1,8 +1,13 @@
-"""Claim: section 5 of the landmark paper over Munich's real footprints, with a table and a reality that disagree."""
+"""Claim: section 5 of the landmark paper over Munich's real footprints, with a table and a reality that disagree.
+
+`--tune` shows what the options rest on, over San Francisco's footprints.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import kit
 import munich
@@ -242,13 +247,18 @@ def _best(found: Candidates, scene: Scene) -> np.ndarray:
 
 
 def _errors(
-    scene: Scene, found: Candidates, mode: str, places_m: np.ndarray | None, seen: Recognition | None
+    scene: Scene,
+    found: Candidates,
+    mode: str,
+    places_m: np.ndarray | None,
+    seen: Recognition | None,
+    options: Mapping[str, float] = TRACK,
 ) -> np.ndarray:
     landmarks = None
     if places_m is not None:
         landmarks = Landmarks(tuple(map(str, range(len(places_m)))), places_m, np.ones(len(places_m), bool))
     matches = None if seen is None else seen.matches
-    path = track(found.every(INTERVAL_S), landmarks, matches, scene.space, TrackSettings(mode, **TRACK))
+    path = track(found.every(INTERVAL_S), landmarks, matches, scene.space, TrackSettings(mode, **options))
     return scene.drives.errors_m(path.xy_m)
 
 
@@ -319,3 +329,31 @@ def _draw(errors_m: dict[str, np.ndarray]) -> None:
     figure.tight_layout()
     figure.savefig(FIGURE, metadata={"Date": None})
     plt.close(figure)
+
+
+def tune() -> None:
+    """Print mean errors without landmarks, non-hybrid and hybrid over the city for tuning, with other options than those chosen."""
+    scene = Scene(munich.TUNING_CITY)
+    places = places_by_sensibility(scene, scene.campaign(CAMPAIGNS))
+    photos = Photos.drawn(6)
+    changes: list[dict[str, float]] = [{"error_weight_m": weight} for weight in (1.0, 2.0, 3.0)]
+    changes += [{"slack_m": 20.0}, {"sigma_m": 30.0}, {"landmark_sigma_m": 5.0}, {"landmark_sigma_m": 20.0}]
+    for unheard in (1.0, 3.0):
+        settings = replace(CANDIDATES, unheard_weight=unheard)
+        found = signal_candidates(scene.drives.records, scene.table, settings, threads=2)
+        seen = recognised(scene, found, places, photos)
+        for change in changes:
+            means = [
+                scene.drives.means(_errors(scene, found, mode, places, seen, {**TRACK, **change})).mean()
+                for mode in (NONE, NON_HYBRID, HYBRID)
+            ]
+            print(f"unheard_weight {unheard:g}, {change}: " + " / ".join(f"{mean:.1f}" for mean in means))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tune", action="store_true")
+    if parser.parse_args().tune:
+        tune()
+    else:
+        print(run(quick=False).markdown())
